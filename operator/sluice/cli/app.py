@@ -1,0 +1,22 @@
+"""The console script: one file per command, each light to import (heavy rooms load when it runs)."""
+
+from __future__ import annotations
+
+import typer
+
+application = typer.Typer(
+    name="sluice",
+    help="Holds a GPU inference fleet at the economic optimum of its workload mix.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+
+@application.callback()
+def _sluice() -> None:
+    """Keep the command names even while there is only one command."""
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    application()

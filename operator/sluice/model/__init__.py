@@ -1,0 +1,1 @@
+"""Frozen domain data. Units stand in names: seconds, tokens, permille, per second."""

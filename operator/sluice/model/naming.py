@@ -1,0 +1,38 @@
+"""Names that two rooms must agree on: who writes an object and who looks for it later."""
+
+from __future__ import annotations
+
+from sluice.model.fleet import WorkloadClass
+
+GROUP = "sluice.dev"
+VERSION = "v1alpha1"
+FIELD_MANAGER = "sluice"
+CLASS_LABEL = f"{GROUP}/class"
+FLEET_LABEL = f"{GROUP}/fleet"
+PLAN_ID_ANNOTATION = f"{GROUP}/plan-id"
+"""On objects that we own; never on the user's."""
+
+FAIRNESS_HEADER = "x-llm-d-inference-fairness-id"
+"""Set by our routes to the class's fairness id: the endpoint picker labels its series with it."""
+ROUTE_RULE_NAME = "sluice"
+"""Name of the one rule in an HTTPRoute that we own."""
+
+
+def files_cluster(namespace: str, class_name: str) -> str:
+    """The Envoy cluster of a class in the Envoy-files data plane; also the stem of its runtime keys."""
+    return f"sluice-{namespace}-{class_name}"
+
+
+def gateway_cluster(namespace: str, route: str, rule_index: int) -> str:
+    """The Envoy cluster that Envoy Gateway makes of one HTTPRoute rule."""
+    return f"httproute/{namespace}/{route}/rule/{rule_index}"
+
+
+def owned_route(workload: WorkloadClass) -> str:
+    """The HTTPRoute and the BackendTrafficPolicy that we create for a class bear its name."""
+    return workload.name
+
+
+def plan_config_map(fleet: str) -> str:
+    """The ConfigMap that holds a fleet's plan."""
+    return f"{fleet}-plan"

@@ -1,0 +1,77 @@
+"""Everything one control pass may know: frozen, with ages, built at the edge."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from sluice.model.fleet import Fleet, WorkloadClass
+from sluice.model.reasons import Finding
+from sluice.model.signal import Gap, Sample, Signal, Source
+
+NOTHING: Mapping[str, float] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolSupply:
+    """How many replicas of a pool can serve, and who says so."""
+
+    pool: str
+    ready: int
+    source: Source
+    addresses: tuple[str, ...] = ()
+    """``ip:port`` of each ready replica where the source knows them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassSamples:
+    """The samples of one class; a signal is in exactly one of the two mappings."""
+
+    samples: Mapping[Signal, Sample] = field(default_factory=dict)
+    gaps: Mapping[Signal, Gap] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnforcedLimit:
+    """What a data plane says it enforces for one class, read back from it."""
+
+    in_flight: int | None = None
+    """The breaker threshold in force, summed over proxies; None: unknown."""
+    rate: float | None = None
+    """The rate limit in force, requests per second over all proxies; None: unknown."""
+    refused: float | None = None
+    """Requests refused since the proxy started, where it counts them."""
+    origin: str = ""
+    """Who set it, in the proxy's own words (for example a runtime layer's name)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """What was measured in one pass."""
+
+    classes: Mapping[str, ClassSamples] = field(default_factory=dict)
+    enforced: Mapping[str, EnforcedLimit] = field(default_factory=dict)
+    unmatched_rate: Sample | None = None
+    """Requests per second at the listener that match no class."""
+    proxies_ready: int = 1
+    problems: tuple[Finding, ...] = ()
+    """Whole sources that failed: unreachable, refused, misconfigured."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """The input of one decision. ``now`` is an argument: decisions read no clock."""
+
+    now: float
+    """Seconds since the epoch."""
+    fleet: Fleet
+    classes: tuple[WorkloadClass, ...]
+    supplies: tuple[PoolSupply, ...]
+    observation: Observation = Observation()
+    findings: tuple[Finding, ...] = ()
+    """What resolving the resources found wrong (unknown profile, overlapping match, ...)."""
+
+    def supply(self, pool: str) -> PoolSupply | None:
+        """The supply of ``pool``, or None where nobody counted it."""
+        return next((supply for supply in self.supplies if supply.pool == pool), None)
