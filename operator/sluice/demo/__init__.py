@@ -1,0 +1,1 @@
+"""The closed loop on one machine: simulated replicas, real Prometheus, real Envoy, an open-loop load."""
