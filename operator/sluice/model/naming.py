@@ -36,3 +36,18 @@ def owned_route(workload: WorkloadClass) -> str:
 def plan_config_map(fleet: str) -> str:
     """The ConfigMap that holds a fleet's plan."""
     return f"{fleet}-plan"
+
+
+def rate_limit_stat_prefix(cluster: str) -> str:
+    """``stat_prefix`` of the local rate limit filter on a class's route (Envoy files).
+
+    It is the class's cluster, so that refusals before the router can be told apart:
+    Envoy exports ``envoy_http_local_rate_limit_enforced{envoy_local_http_ratelimit_prefix=...}``.
+    """
+    return cluster
+
+
+FILES_LISTENER_STAT_PREFIX = "sluice"
+"""``stat_prefix`` of the connection manager on our listener (Envoy files)."""
+GATEWAY_RATE_LIMIT_STAT_PREFIX = "http_local_rate_limiter"
+"""What Envoy Gateway gives the local rate limits of *all* routes: they share their counters."""
