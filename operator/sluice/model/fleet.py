@@ -64,9 +64,11 @@ class SafePlan(StrEnum):
     """What to hold when metrics stay away longer than ``blind_after_seconds``."""
 
     OPEN = "Open"
-    """No limits; weights by pool capacity."""
+    """No limits of ours; the last weights."""
     LAST_PLAN = "LastPlan"
+    """Limits and weights of the last good plan."""
     PRIORS = "Priors"
+    """A plan for the declared priors, limits included."""
 
 
 class SliSignal(StrEnum):

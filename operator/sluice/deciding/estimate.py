@@ -1,0 +1,138 @@
+"""Samples to demand: what every class asks for, and how well we know it.
+
+The order of trust for every number: a fresh sample; the last good sample while it is
+younger than ``blind_after_seconds``; the class's declared prior. A missing sample is
+never zero. The rate is the *offered* rate, refusals included: a plan fed with admitted
+traffic would follow its own limits down.
+
+Mean output lengths come from completed requests. After a change the short answers
+complete first, so the mean is biased low while the long ones are still running. Little's
+law is the check: requests in flight over the admission rate is the time a request
+spends, whatever has completed so far (``_unbiased_output``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from sluice.model.demand import ClassDemand, Demand, Estimate
+from sluice.model.fleet import WorkloadClass
+from sluice.model.signal import GapReason, Sample, Signal, Source
+from sluice.model.snapshot import ClassSamples, Snapshot
+
+LARGEST_LENGTH_CORRECTION = 4.0
+"""The in-flight check may lengthen an output estimate by at most this factor."""
+LENGTH_DISAGREEMENT = 1.25
+"""Below this ratio the two views of the output length agree (sampling noise)."""
+FEWEST_IN_FLIGHT_TO_JUDGE = 2.0
+"""With fewer requests in flight the ratio is noise."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EstimateMemory:
+    """The last good sample of every (class, signal), and since when nothing is fresh."""
+
+    last: Mapping[tuple[str, Signal], Sample] = field(default_factory=lambda: MappingProxyType({}))
+    blind_since: float | None = None
+
+
+def estimate(snapshot: Snapshot, memory: EstimateMemory) -> tuple[Demand, EstimateMemory]:
+    """The demand at ``snapshot.now``, and the memory for the next pass."""
+    names = {workload.name for workload in snapshot.classes}
+    last = {key: sample for key, sample in memory.last.items() if key[0] in names}
+    for name in names:
+        for signal, sample in _samples(snapshot, name).samples.items():
+            last[(name, signal)] = sample
+    blind_since = _blind_since(snapshot, memory)
+    demand = Demand(
+        classes=tuple(_class_demand(snapshot, workload, last) for workload in snapshot.classes),
+        unmatched_rate=snapshot.observation.unmatched_rate.value if snapshot.observation.unmatched_rate else 0.0,
+        blind_since=blind_since,
+    )
+    return demand, EstimateMemory(last=MappingProxyType(last), blind_since=blind_since)
+
+
+def _samples(snapshot: Snapshot, name: str) -> ClassSamples:
+    return snapshot.observation.classes.get(name, ClassSamples())
+
+
+def _blind_since(snapshot: Snapshot, memory: EstimateMemory) -> float | None:
+    """Blind: metrics are configured, and no class has a fresh offered rate."""
+    if snapshot.fleet.metrics.prometheus_url is None or not snapshot.classes:
+        return None
+    if any(Signal.OFFERED_RATE in _samples(snapshot, workload.name).samples for workload in snapshot.classes):
+        return None
+    if _never_measured(snapshot, memory):
+        return None
+    return snapshot.now if memory.blind_since is None else memory.blind_since
+
+
+def _never_measured(snapshot: Snapshot, memory: EstimateMemory) -> bool:
+    """Whether rates lack only because their series do not exist yet.
+
+    A proxy creates a cluster's counters with its route, so a fleet before its first write
+    has none. That is a start, not blindness; once measured, a vanished series is.
+    """
+    if snapshot.observation.problems or any(signal is Signal.OFFERED_RATE for _, signal in memory.last):
+        return False
+    gaps = (_samples(snapshot, workload.name).gaps.get(Signal.OFFERED_RATE) for workload in snapshot.classes)
+    reasons = {reason for gap in gaps if gap is not None for _, reason in gap.tried}
+    return reasons <= {GapReason.NO_SERIES, GapReason.NOT_CONFIGURED}
+
+
+def _class_demand(
+    snapshot: Snapshot, workload: WorkloadClass, last: Mapping[tuple[str, Signal], Sample]
+) -> ClassDemand:
+    def best(signal: Signal, prior: float) -> Estimate:
+        sample = last.get((workload.name, signal))
+        horizon = snapshot.fleet.control.blind_after_seconds
+        if sample is None or sample.age_seconds(snapshot.now) > horizon:
+            return Estimate(value=prior, source=Source.PRIOR)
+        return Estimate(value=sample.value, source=sample.source, age_seconds=sample.age_seconds(snapshot.now))
+
+    prompt = best(Signal.PROMPT_TOKENS, workload.prior_prompt_tokens)
+    uncached = best(Signal.UNCACHED_PROMPT_TOKENS, prompt.value)
+    if uncached.source is Source.PRIOR:
+        uncached = prompt
+    output = best(Signal.OUTPUT_TOKENS, workload.prior_output_tokens)
+    return ClassDemand(
+        name=workload.name,
+        rate=best(Signal.OFFERED_RATE, workload.prior_rate),
+        prompt_tokens=prompt,
+        uncached_prompt_tokens=uncached,
+        output_tokens=_unbiased_output(output, _samples(snapshot, workload.name).samples),
+        patience_seconds=workload.patience_seconds,
+    )
+
+
+def _unbiased_output(output: Estimate, samples: Mapping[Signal, Sample]) -> Estimate:
+    """The output length, lengthened where requests in flight say that answers are longer.
+
+    Only lengthened: the bias after a change is always towards short answers, and a plan
+    that believes in answers too long refuses a little early instead of drowning.
+    """
+    implied = implied_output_tokens(samples)
+    if implied is None or output.source is Source.PRIOR or implied < LENGTH_DISAGREEMENT * output.value:
+        return output
+    return Estimate(
+        value=min(implied, LARGEST_LENGTH_CORRECTION * output.value),
+        source=output.source,
+        age_seconds=output.age_seconds,
+    )
+
+
+def implied_output_tokens(samples: Mapping[Signal, Sample]) -> float | None:
+    """Mean output tokens by Little's law: (in flight / admitted rate - TTFT) / TPOT + 1.
+
+    None where one of the four signals is missing or too few requests are in flight to judge.
+    """
+    in_flight, admitted = samples.get(Signal.IN_FLIGHT), samples.get(Signal.ADMITTED_RATE)
+    ttft, tpot = samples.get(Signal.TTFT), samples.get(Signal.TPOT)
+    if in_flight is None or admitted is None or ttft is None or tpot is None:
+        return None
+    if in_flight.value < FEWEST_IN_FLIGHT_TO_JUDGE or admitted.value <= 0 or tpot.value <= 0:
+        return None
+    decode_seconds = in_flight.value / admitted.value - ttft.value
+    return max(0.0, decode_seconds) / tpot.value + 1.0

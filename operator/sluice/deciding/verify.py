@@ -1,0 +1,154 @@
+"""Whether the data plane does what it was told: the facts behind ``Effective``.
+
+"Healthy but inert" is the commonest complaint about controllers of this kind, so nothing
+is assumed. What the data plane reports about itself comes first (Envoy's runtime and
+breakers); where it cannot be asked, the measured traffic must at least respect the limits.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from sluice.model.decision import ClassTarget, Targets
+from sluice.model.fleet import DataPlaneKind
+from sluice.model.reasons import ConditionType, Finding, Reason
+from sluice.model.signal import Sample, Signal
+from sluice.model.snapshot import EnforcedLimit, Snapshot
+
+SETTLE_SECONDS = {
+    DataPlaneKind.ENVOY_FILES: 2.0,  # a runtime layer acts in 17 ms; two admin reads apart
+    DataPlaneKind.ENVOY_GATEWAY: 20.0,  # a changed breaker acts after 15 s
+    DataPlaneKind.CONFIG_MAP: math.inf,  # somebody else's data plane: nothing to compare
+}
+"""How long after a change a disagreement is still news on its way."""
+RATE_TOLERANCE = 0.25
+"""A token bucket lets bursts through; the mean over a window may exceed the limit by this share."""
+REPORTED_RATE_TOLERANCE = 0.05
+"""A bucket is filled by whole requests per interval: the rate in force is a rounded one."""
+CLEARLY_OPEN = 100_000
+"""A breaker threshold that no class reaches; the implicit 1024 of Envoy is not one."""
+IN_FLIGHT_TOLERANCE = 0.10
+"""Breakers are soft and counted per proxy worker."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifyMemory:
+    """The targets under verification, and since when they are in force."""
+
+    targets: Targets | None = None
+    since: float = 0.0
+
+
+def verify(
+    snapshot: Snapshot, targets: Targets | None, memory: VerifyMemory
+) -> tuple[tuple[Finding, ...], VerifyMemory]:
+    """Findings on ``Effective``; empty while targets are too young to judge.
+
+    ``targets`` are those that were written before this snapshot was taken.
+    """
+    if targets is None:
+        return (_unverified("nothing was written to the data plane yet"),), VerifyMemory()
+    if memory.targets is None or memory.targets.classes != targets.classes:
+        memory = VerifyMemory(targets=targets, since=snapshot.now)
+    age = snapshot.now - memory.since
+    if age < SETTLE_SECONDS[snapshot.fleet.data_plane.kind]:
+        return (), memory
+    judged = [(target, _judge(snapshot, target, age)) for target in targets.classes]
+    wrong = tuple(finding for _, finding in judged if finding is not None and finding.reason is not Reason.NOT_VERIFIED)
+    if wrong:
+        return wrong, memory
+    silent = [target.name for target, finding in judged if finding is not None]
+    if silent:
+        return (_unverified(f"nothing tells which limit holds for {', '.join(silent)}"),), memory
+    limited = sum(_is_limited(target) for target in targets.classes)
+    return (_obeyed(f"{limited} of {len(judged)} classes are limited, and the data plane agrees"),), memory
+
+
+def _is_limited(target: ClassTarget) -> bool:
+    return any(limit is not None for limit in (target.rate_limit, target.in_flight_limit, target.fence))
+
+
+def _judge(snapshot: Snapshot, target: ClassTarget, age_seconds: float) -> Finding | None:
+    """None: obeyed. A finding with NOT_VERIFIED: nobody can tell."""
+    enforced = snapshot.observation.enforced.get(target.name)
+    if enforced is not None:
+        finding = _disagreement(target, enforced, snapshot.observation.proxies_ready)
+        if finding is not None or target.rate_limit is None or enforced.rate is not None:
+            return finding
+    if not _is_limited(target):
+        return None
+    if age_seconds < snapshot.fleet.metrics.window_seconds:
+        return _unverified(f"{target.name}: the window still holds traffic from before the change", target.name)
+    return _traffic_above_limit(snapshot, target)
+
+
+def _disagreement(target: ClassTarget, enforced: EnforcedLimit, proxies: int) -> Finding | None:
+    """Compare with what the proxies say about themselves."""
+    wanted = target.in_flight_limit if target.in_flight_limit is not None else target.fence
+    if enforced.in_flight is not None and not _same_breaker(wanted, enforced.in_flight, proxies):
+        plan = "no limit on requests in flight" if wanted is None else f"{wanted} requests in flight"
+        return _not_enforced(target.name, plan, f"{enforced.in_flight}", enforced.origin)
+    if enforced.rate is not None and not _same_rate(target.rate_limit, enforced.rate):
+        plan = "no limit on the rate" if target.rate_limit is None else f"{target.rate_limit:.3g} requests/s"
+        return _not_enforced(target.name, plan, f"{enforced.rate:.3g}", enforced.origin)
+    if wanted is not None and enforced.in_flight is None:
+        return _unverified(f"{target.name}: the proxy does not report its breaker", target.name)
+    return None
+
+
+def _same_breaker(wanted: int | None, found: int, proxies: int) -> bool:
+    """Each proxy rounds its share up, so the sum may exceed the plan by less than one per proxy."""
+    if wanted is None:
+        return found >= CLEARLY_OPEN
+    return wanted <= found < wanted + max(1, proxies)
+
+
+def _same_rate(wanted: float | None, found: float) -> bool:
+    return wanted is not None and math.isclose(found, wanted, rel_tol=REPORTED_RATE_TOLERANCE)
+
+
+def _traffic_above_limit(snapshot: Snapshot, target: ClassTarget) -> Finding | None:
+    """Judge by measured traffic; silence proves nothing, so no traffic is NOT_VERIFIED."""
+    observed = snapshot.observation.classes.get(target.name)
+    samples = observed.samples if observed is not None else {}
+    admitted, in_flight = samples.get(Signal.ADMITTED_RATE), samples.get(Signal.IN_FLIGHT)
+    if target.rate_limit is not None and _exceeds(admitted, target.rate_limit * (1 + RATE_TOLERANCE)):
+        return _not_enforced(target.name, f"{target.rate_limit:.3g} requests/s", _shown(admitted), "measured")
+    limit = target.in_flight_limit if target.in_flight_limit is not None else target.fence
+    if limit is not None and _exceeds(in_flight, limit * (1 + IN_FLIGHT_TOLERANCE) + 1):
+        return _not_enforced(target.name, f"{limit} requests in flight", _shown(in_flight), "measured")
+    if admitted is None and in_flight is None:
+        return _unverified(f"{target.name}: no counters", target.name)
+    return None
+
+
+def _exceeds(sample: Sample | None, bound: float) -> bool:
+    return sample is not None and sample.value > bound
+
+
+def _shown(sample: Sample | None) -> str:
+    return "nothing" if sample is None else f"{sample.value:.3g}"
+
+
+def _not_enforced(name: str, wanted: str, found: str, origin: str) -> Finding:
+    source = f" (set by {origin})" if origin else ""
+    return Finding(
+        condition=ConditionType.EFFECTIVE,
+        reason=Reason.LIMIT_NOT_ENFORCED,
+        message=f"class {name}: the plan allows {wanted}, the data plane enforces {found}{source}",
+        subject=f"WorkloadClass/{name}",
+    )
+
+
+def _unverified(message: str, name: str = "") -> Finding:
+    return Finding(
+        condition=ConditionType.EFFECTIVE,
+        reason=Reason.NOT_VERIFIED,
+        message=message,
+        subject=f"WorkloadClass/{name}" if name else "",
+    )
+
+
+def _obeyed(message: str) -> Finding:
+    return Finding(condition=ConditionType.EFFECTIVE, reason=Reason.OBEYED, message=message)
