@@ -15,6 +15,8 @@ class ClassTarget:
     name: str
     rate_limit: float | None
     """Requests per second; None: no limit."""
+    burst: int | None = None
+    """Requests that a token bucket behind the rate limit may let pass at once; None without one."""
     in_flight_limit: int | None
     """Requests in flight; None: no limit. Zero only for a class that is closable."""
     fence: int | None
