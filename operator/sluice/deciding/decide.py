@@ -12,11 +12,11 @@ while every class's rate is measured, and a fleet that is blind for longer than
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
-from sluice.model.decision import Decision, Targets
+from sluice.model.decision import Decision
 from sluice.model.demand import ClassDemand, Demand
-from sluice.model.fleet import SafePlan, WorkloadClass
+from sluice.model.fleet import SafePlan
 from sluice.model.plan import ClassPlan, Plan
 from sluice.model.reasons import ConditionType, Finding, Reason
 from sluice.model.signal import Source
@@ -24,6 +24,7 @@ from sluice.model.snapshot import Snapshot
 from sluice.planning import plan as solve
 from sluice.planning.problem import Problem
 from sluice.policy.targets import Memory as TargetMemory
+from sluice.policy.targets import open_targets
 from sluice.policy.targets import targets as set_targets
 
 
@@ -149,11 +150,14 @@ def _order(
     snapshot: Snapshot, plan: Plan, memory: DecideMemory, findings: tuple[Finding, ...], *, open_limits: bool
 ) -> tuple[Decision, DecideMemory]:
     """The order to the data plane that carries ``plan``, stabilised."""
-    fleet, classes = snapshot.fleet, snapshot.classes
-    proxies = snapshot.observation.proxies_ready
-    targets, stabilised = set_targets(plan, fleet, classes, memory.targets, snapshot.now, proxies)
+    fleet, classes, now = snapshot.fleet, snapshot.classes, snapshot.now
     if open_limits:
-        targets = without_limits(targets, classes)
+        replicas = {supply.pool: supply.ready for supply in snapshot.supplies}
+        weighted, standing = set_targets(plan, fleet, classes, memory.targets, now)
+        targets, stabilised = open_targets(fleet, classes, replicas, standing, weighted.plan_id)
+    else:
+        proxies = snapshot.observation.proxies_ready
+        targets, stabilised = set_targets(plan, fleet, classes, memory.targets, now, proxies)
     adopted = memory.plan is None or memory.plan.plan_id != plan.plan_id
     decision = Decision(plan=plan, targets=targets, adopted=adopted, findings=findings)
     return decision, DecideMemory(plan=plan, targets=stabilised)
@@ -176,16 +180,6 @@ def _limits_stay_open(names: tuple[str, ...]) -> Finding:
         reason=Reason.PARTLY_PRIOR,
         message=f"limits stay open until the rate of every class is measured; none yet for {', '.join(names)}",
     )
-
-
-def without_limits(targets: Targets, classes: tuple[WorkloadClass, ...]) -> Targets:
-    """The same weights with every limit of ours open; ceilings that the user set stay."""
-    ceilings = {workload.name: workload.in_flight_ceiling for workload in classes}
-    opened = (
-        replace(target, rate_limit=None, in_flight_limit=ceilings.get(target.name), fence=None)
-        for target in targets.classes
-    )
-    return replace(targets, classes=tuple(opened))
 
 
 def _about_demand(snapshot: Snapshot, demand: Demand) -> tuple[Finding, ...]:

@@ -79,7 +79,7 @@ def _never_measured(snapshot: Snapshot, memory: EstimateMemory) -> bool:
         return False
     gaps = (_samples(snapshot, workload.name).gaps.get(Signal.OFFERED_RATE) for workload in snapshot.classes)
     reasons = {reason for gap in gaps if gap is not None for _, reason in gap.tried}
-    return reasons <= {GapReason.NO_SERIES, GapReason.NOT_CONFIGURED}
+    return reasons <= {GapReason.NO_SERIES, GapReason.TOO_YOUNG, GapReason.NOT_CONFIGURED}
 
 
 def _class_demand(

@@ -91,7 +91,8 @@ def _disagreement(target: ClassTarget, enforced: EnforcedLimit, proxies: int) ->
         return _not_enforced(target.name, plan, f"{enforced.in_flight}", enforced.origin)
     if enforced.rate is not None and not _same_rate(target.rate_limit, enforced.rate):
         plan = "no limit on the rate" if target.rate_limit is None else f"{target.rate_limit:.3g} requests/s"
-        return _not_enforced(target.name, plan, f"{enforced.rate:.3g}", enforced.origin)
+        found = "none" if math.isinf(enforced.rate) else f"{enforced.rate:.3g}"
+        return _not_enforced(target.name, plan, found, enforced.rate_origin)
     if wanted is not None and enforced.in_flight is None:
         return _unverified(f"{target.name}: the proxy does not report its breaker", target.name)
     return None
@@ -105,7 +106,9 @@ def _same_breaker(wanted: int | None, found: int, proxies: int) -> bool:
 
 
 def _same_rate(wanted: float | None, found: float) -> bool:
-    return wanted is not None and math.isclose(found, wanted, rel_tol=REPORTED_RATE_TOLERANCE)
+    if wanted is None:
+        return math.isinf(found)
+    return math.isclose(found, wanted, rel_tol=REPORTED_RATE_TOLERANCE)
 
 
 def _traffic_above_limit(snapshot: Snapshot, target: ClassTarget) -> Finding | None:

@@ -1,5 +1,6 @@
 """Effective: what the data plane does against what it was told."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -76,6 +77,15 @@ def reason(snapshot: Snapshot, targets: Targets) -> Reason:
             target(rate=3.1, fence=14),
             Reason.LIMIT_NOT_ENFORCED,
             id="another rate is told",
+        ),
+        pytest.param(
+            view(EnforcedLimit(in_flight=14, rate=math.inf, rate_origin="admin")),
+            target(rate=3.1, fence=14),
+            Reason.LIMIT_NOT_ENFORCED,
+            id="a lifted rate limit is told",
+        ),
+        pytest.param(
+            view(EnforcedLimit(in_flight=2**31, rate=math.inf)), target(), Reason.OBEYED, id="no limit, none in force"
         ),
         pytest.param(
             view(samples={Signal.ADMITTED_RATE: 9.0}),
