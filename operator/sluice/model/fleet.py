@@ -283,6 +283,8 @@ class DataPlane:
     """``host:port`` of Envoy's admin interface, where it can be read (Envoy files)."""
     listener_port: int | None = None
     """Port of the listener (Envoy files)."""
+    listener_address: str = "127.0.0.1"
+    """Address the listener binds to (Envoy files); loopback unless somebody opens it on purpose."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

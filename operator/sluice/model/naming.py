@@ -23,6 +23,30 @@ def files_cluster(namespace: str, class_name: str) -> str:
     return f"sluice-{namespace}-{class_name}"
 
 
+FILES_ROUTES = "sluice"
+"""Envoy files: the route configuration, its virtual host and the listener's ``stat_prefix``.
+
+A request that matches no class gets a direct response (404) there, the only one in the
+configuration, so ``envoy_http_rq_direct_response{envoy_http_conn_manager_prefix="sluice"}``
+counts exactly the unmatched traffic.
+"""
+FILES_RUNTIME_LAYER = "sluice"
+"""Envoy files: the runtime layer with our in-flight limits; the admin layer above it can override them."""
+
+
+def files_in_flight_key(namespace: str, class_name: str) -> str:
+    """The runtime key that holds a class's in-flight limit in the Envoy-files data plane."""
+    return f"circuit_breakers.{files_cluster(namespace, class_name)}.default.max_requests"
+
+
+def files_rate_limit_prefix(namespace: str, class_name: str) -> str:
+    """The ``stat_prefix`` of a class's local rate limit in the Envoy-files data plane.
+
+    Refusals: ``envoy_http_local_rate_limit_rate_limited{envoy_local_http_ratelimit_prefix=...}``.
+    """
+    return files_cluster(namespace, class_name)
+
+
 def gateway_cluster(namespace: str, route: str, rule_index: int) -> str:
     """The Envoy cluster that Envoy Gateway makes of one HTTPRoute rule."""
     return f"httproute/{namespace}/{route}/rule/{rule_index}"

@@ -1,0 +1,309 @@
+"""Envoy's own configuration for a fleet: bootstrap, clusters, endpoints, routes, runtime. Pure.
+
+The documents are laid out so that what moves often is cheap to move (API v3,
+https://www.envoyproxy.io/docs/envoy/latest/api-v3/api):
+
+==================  ====================  =====================================================
+file                discovery service     moves when
+==================  ====================  =====================================================
+bootstrap.yaml      none: read at start   ports change (Envoy must then be restarted)
+cds.yaml            CDS                   a class comes or goes
+eds/CLUSTER.yaml    EDS                   weights move or replicas come and go; the breaker goes
+                                          on counting, which a rebuilt cluster would not
+rds.yaml            RDS                   a rate limit or a match changes (its buckets start full)
+runtime/limits.yaml RTDS                  an in-flight limit changes; nothing is rebuilt
+==================  ====================  =====================================================
+
+One cluster per class with one locality per pool: locality weights are the route's weights,
+and inside a pool the least loaded of two replicas takes the request. A proxy without a
+limit of ours must not have one by accident, so every threshold that Envoy sets to 1024 by
+itself stands at ``UNBOUNDED``; the runtime key alone carries a limit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import json
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from sluice.actuate.order import breaker
+from sluice.actuate.port import Order
+from sluice.model.decision import ClassTarget
+from sluice.model.fleet import Endpoint, Fleet, Pool, WorkloadClass
+from sluice.model.naming import (
+    FAIRNESS_HEADER,
+    FILES_ROUTES,
+    FILES_RUNTIME_LAYER,
+    files_cluster,
+    files_in_flight_key,
+    files_rate_limit_prefix,
+)
+
+TYPE_URL = "type.googleapis.com/envoy"
+UNBOUNDED = 4_294_967_295
+"""The largest threshold that the field holds (uint32)."""
+DEFAULT_ADMIN = "127.0.0.1:9901"
+DEFAULT_LISTENER_PORT = 10000
+UPSTREAM_IDLE_SECONDS = 4
+"""Idle connections are dropped before the engine's HTTP server does it (vLLM: after 5 s):
+a request sent into a connection that is just being closed would be lost."""
+SHORTEST_FILL_SECONDS = 0.05
+"""Envoy refuses a fill interval below 50 ms."""
+
+Document = dict[str, Any]
+
+
+def render(order: Order, root: str) -> dict[str, Document]:
+    """Path below ``root`` -> document, in the order in which they must be written.
+
+    Make before break: endpoints before the cluster that reads them, limits before the route
+    that opens a class, the route last. ``root`` is the absolute folder as Envoy sees it.
+    """
+    fleet = order.fleet
+    served = [workload for workload in order.classes if workload.match is not None]
+    files = {"bootstrap.yaml": bootstrap(fleet, root)}
+    for workload in served:
+        name = files_cluster(fleet.namespace, workload.name)
+        files[f"eds/{name}.yaml"] = _discovery([_endpoints(name, workload, order)])
+    files["cds.yaml"] = _discovery(_cluster(files_cluster(fleet.namespace, workload.name), root) for workload in served)
+    files["runtime/limits.yaml"] = _discovery([_runtime(order, served)])
+    files["rds.yaml"] = _discovery([_routes(order, served)])
+    return files
+
+
+def bootstrap(fleet: Fleet, root: str) -> Document:
+    """What Envoy is started with: admin port, listener, and where everything else is read from."""
+    admin_host, _, admin_port = (fleet.data_plane.admin_address or DEFAULT_ADMIN).rpartition(":")
+    return {
+        "node": {"id": fleet.key, "cluster": "sluice"},
+        "admin": {"address": _socket(admin_host.strip("[]"), int(admin_port))},
+        "layered_runtime": {
+            "layers": [
+                {
+                    "name": FILES_RUNTIME_LAYER,
+                    "rtds_layer": {
+                        "name": FILES_RUNTIME_LAYER,
+                        "rtds_config": _file(f"{root}/runtime/limits.yaml", f"{root}/runtime"),
+                    },
+                },
+                {"name": "admin", "admin_layer": {}},
+            ]
+        },
+        "dynamic_resources": {"cds_config": _file(f"{root}/cds.yaml", root)},
+        "static_resources": {"listeners": [_listener(fleet, root)]},
+    }
+
+
+def _listener(fleet: Fleet, root: str) -> Document:
+    """One HTTP listener whose routes come from a file."""
+    data_plane = fleet.data_plane
+    port = DEFAULT_LISTENER_PORT if data_plane.listener_port is None else data_plane.listener_port
+    manager = {
+        "@type": f"{TYPE_URL}.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": FILES_ROUTES,
+        "codec_type": "AUTO",
+        "use_remote_address": True,
+        "stream_idle_timeout": "0s",  # an answer that is computed for minutes is silent, not lost
+        "rds": {"route_config_name": FILES_ROUTES, "config_source": _file(f"{root}/rds.yaml", root)},
+        "http_filters": [
+            {
+                "name": "envoy.filters.http.local_ratelimit",  # idle here; a route with a limit configures it
+                "typed_config": {
+                    "@type": f"{TYPE_URL}.extensions.filters.http.local_ratelimit.v3.LocalRateLimit",
+                    "stat_prefix": FILES_ROUTES,
+                },
+            },
+            {
+                "name": "envoy.filters.http.router",
+                "typed_config": {"@type": f"{TYPE_URL}.extensions.filters.http.router.v3.Router"},
+            },
+        ],
+    }
+    return {
+        "name": "sluice",
+        "address": _socket(data_plane.listener_address, port),
+        "filter_chains": [
+            {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
+        ],
+    }
+
+
+def _cluster(name: str, root: str) -> Document:
+    """A class's cluster: endpoints from their own file, no threshold that binds by accident."""
+    unbounded = {
+        "max_connections": UNBOUNDED,
+        "max_pending_requests": UNBOUNDED,
+        "max_requests": UNBOUNDED,
+        "max_retries": UNBOUNDED,
+    }
+    return {
+        "@type": f"{TYPE_URL}.config.cluster.v3.Cluster",
+        "name": name,
+        "type": "EDS",
+        "eds_cluster_config": {"eds_config": _file(f"{root}/eds/{name}.yaml", f"{root}/eds")},
+        "connect_timeout": "5s",
+        "lb_policy": "LEAST_REQUEST",
+        "common_lb_config": {"locality_weighted_lb_config": {}},
+        "circuit_breakers": {"thresholds": [{"priority": "DEFAULT", **unbounded}]},
+        "typed_extension_protocol_options": {
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                "@type": f"{TYPE_URL}.extensions.upstreams.http.v3.HttpProtocolOptions",
+                "common_http_protocol_options": {"idle_timeout": f"{UPSTREAM_IDLE_SECONDS}s"},
+                "explicit_http_config": {"http_protocol_options": {}},
+            }
+        },
+    }
+
+
+def _endpoints(name: str, workload: WorkloadClass, order: Order) -> Document:
+    """One locality per pool with a share; a pool without one is left out, for Envoy knows no weight of zero."""
+    target = order.targets.of(workload.name)
+    weights = dict(target.weights) if target else {}
+    localities = []
+    for pool in order.fleet.pools:
+        addresses = pool_addresses(pool, order)
+        if weights.get(pool.name, 0) > 0 and addresses:
+            localities.append(
+                {
+                    "locality": {"zone": pool.name},
+                    "load_balancing_weight": weights[pool.name],
+                    "lb_endpoints": [
+                        {"endpoint": {"address": _socket(endpoint.address, endpoint.port)}} for endpoint in addresses
+                    ],
+                }
+            )
+    return {
+        "@type": f"{TYPE_URL}.config.endpoint.v3.ClusterLoadAssignment",
+        "cluster_name": name,
+        "endpoints": localities,
+    }
+
+
+def pool_addresses(pool: Pool, order: Order) -> tuple[Endpoint, ...]:
+    """Where a pool's replicas listen: as declared, else as counted; sorted, so that equal sets are equal bytes."""
+    if pool.endpoints:
+        return pool.endpoints
+    counted = (address for supply in order.supplies if supply.pool == pool.name for address in supply.addresses)
+    split = (address.rpartition(":") for address in sorted(counted))
+    return tuple(Endpoint(address=host.strip("[]"), port=int(port)) for host, _, port in split)
+
+
+def names_as_addresses(order: Order) -> tuple[str, ...]:
+    """Endpoints that are host names: Envoy's endpoint discovery takes IP addresses only."""
+    every = (endpoint for pool in order.fleet.pools for endpoint in pool_addresses(pool, order))
+    return tuple(sorted({endpoint.address for endpoint in every if not _is_ip(endpoint.address)}))
+
+
+def _routes(order: Order, served: Iterable[WorkloadClass]) -> Document:
+    """One route per class, the narrowest first, and a counted refusal for everything else."""
+    routes = [_route(workload, order) for workload in sorted(served, key=_narrowest_first)]
+    routes.append(
+        {
+            "name": "unmatched",
+            "match": {"prefix": "/"},
+            "direct_response": {
+                "status": 404,
+                "body": {"inline_string": "sluice: the request matches no workload class\n"},
+            },
+        }
+    )
+    return {
+        "@type": f"{TYPE_URL}.config.route.v3.RouteConfiguration",
+        "name": FILES_ROUTES,
+        "virtual_hosts": [{"name": FILES_ROUTES, "domains": ["*"], "routes": routes}],
+    }
+
+
+def _narrowest_first(workload: WorkloadClass) -> tuple[int, int, str]:
+    """Envoy takes the first route that matches: longer paths, then more headers, then by name."""
+    match = workload.match
+    if match is None:
+        return (0, 0, workload.name)
+    return (-len(match.path_prefix or ""), -len(match.headers), workload.name)
+
+
+def _route(workload: WorkloadClass, order: Order) -> Document:
+    """A class's route: its match, its cluster, no time-out unless the user sets one, its rate limit."""
+    match = workload.match
+    headers = match.headers if match else ()
+    name = files_cluster(order.fleet.namespace, workload.name)
+    target = order.targets.of(workload.name)
+    route: Document = {
+        "name": workload.name,
+        "match": {
+            "prefix": (match.path_prefix if match else None) or "/",
+            "headers": [{"name": header.name, "string_match": {"exact": header.value}} for header in headers],
+        },
+        "route": {"cluster": name, "timeout": _seconds(workload.request_timeout_seconds or 0.0)},
+        "request_headers_to_add": [
+            {
+                "header": {"key": FAIRNESS_HEADER, "value": workload.fairness_id or workload.name},
+                "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+            }
+        ],
+    }
+    if target and target.rate_limit is not None:
+        prefix = files_rate_limit_prefix(order.fleet.namespace, workload.name)
+        route["typed_per_filter_config"] = {"envoy.filters.http.local_ratelimit": _rate_limit(prefix, target)}
+    return route
+
+
+def _rate_limit(prefix: str, target: ClassTarget) -> Document:
+    """A token bucket at the planned rate; its depth is the policy's (see ``policy.targets``)."""
+    rate = target.rate_limit or 0.0
+    tokens = max(1, math.ceil(rate * SHORTEST_FILL_SECONDS))
+    always = {"default_value": {"numerator": 100, "denominator": "HUNDRED"}}
+    return {
+        "@type": f"{TYPE_URL}.extensions.filters.http.local_ratelimit.v3.LocalRateLimit",
+        "stat_prefix": prefix,
+        "token_bucket": {
+            "max_tokens": max(tokens, target.burst or 1),
+            "tokens_per_fill": tokens,
+            "fill_interval": _seconds(tokens / rate),
+        },
+        "filter_enabled": always,
+        "filter_enforced": always,
+    }
+
+
+def _runtime(order: Order, served: Iterable[WorkloadClass]) -> Document:
+    """The in-flight limits; a class without one has no key, and its cluster's own threshold does not bind."""
+    layer = {}
+    for workload in served:
+        target = order.targets.of(workload.name)
+        limit = breaker(target) if target else None
+        if limit is not None:
+            layer[files_in_flight_key(order.fleet.namespace, workload.name)] = limit
+    return {"@type": f"{TYPE_URL}.service.runtime.v3.Runtime", "name": FILES_RUNTIME_LAYER, "layer": layer}
+
+
+def _discovery(resources: Iterable[Mapping[str, Any]]) -> Document:
+    """A discovery response whose version is a digest of its content."""
+    listed = list(resources)
+    digest = hashlib.sha256(json.dumps(listed, sort_keys=True).encode()).hexdigest()
+    return {"version_info": digest[:16], "resources": listed}
+
+
+def _file(path: str, folder: str) -> Document:
+    """A configuration source: the file, watched through its folder, so that a rename over it is seen."""
+    return {"path_config_source": {"path": path, "watched_directory": {"path": folder}}, "resource_api_version": "V3"}
+
+
+def _socket(address: str, port: int) -> Document:
+    return {"socket_address": {"address": address, "port_value": port}}
+
+
+def _seconds(value: float) -> str:
+    """A protobuf duration, rounded down to whole microseconds (a bucket then fills no slower than planned)."""
+    return f"{math.floor(value * 1e6) / 1e6:.6f}".rstrip("0").rstrip(".") + "s"
+
+
+def _is_ip(address: str) -> bool:
+    try:
+        ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    return True

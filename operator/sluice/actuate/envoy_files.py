@@ -1,0 +1,159 @@
+"""Envoy without Kubernetes: its configuration as files that are replaced by atomic rename.
+
+Envoy watches the folders and takes a changed file within milliseconds. A file whose bytes
+would not change is not touched. Nothing here raises for what the file system does: a folder
+that is missing, read-only or replaced by a file becomes a finding with path and cause.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import errno
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import yaml
+
+from sluice.actuate import envoy_config
+from sluice.actuate.order import steps
+from sluice.actuate.port import Order, targets_from_json, targets_to_json
+from sluice.model.decision import Receipt, Targets
+from sluice.model.fleet import Fleet
+from sluice.model.reasons import ConditionType, Finding, Reason
+
+FOLDER = "envoy"
+KEPT_TARGETS = "targets.json"
+"""What was ordered last: a restarted operator goes on from it."""
+DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+"""PyYAML's C dumper where it was built: some ten times as fast."""
+
+
+class EnvoyFiles:
+    """The data plane of one fleet: the files below ``out/envoy``."""
+
+    def __init__(self, out: Path) -> None:
+        self._out = out
+        self._root = (out / FOLDER).absolute()
+
+    @property
+    def bootstrap(self) -> Path:
+        """What to start Envoy with (``envoy -c``)."""
+        return self._root / "bootstrap.yaml"
+
+    def act(self, order: Order) -> Receipt:
+        """Make the files say ``order``, in an order that may stop anywhere."""
+        written: list[str] = []
+        removed: list[str] = []
+        unchanged = 0
+        problems = list(_unservable(order))
+        try:
+            if self._root.exists() and not self._root.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, "it is a file, not a directory", str(self._root))
+            for folder in ("", "eds", "runtime"):
+                (self._root / folder).mkdir(parents=True, exist_ok=True)
+            contents: dict[str, str] = {}
+            for targets in steps(self.standing(order.fleet), order.targets):
+                contents = self._contents(order, targets)
+                for name, text in contents.items():
+                    if _replace(self._root / name, text):
+                        written.append(self._label(name))
+            unchanged = len(contents) - len(set(written))
+            removed = [self._label(name) for name in self._remove_others(contents)]
+        except OSError as error:
+            problems.append(_write_failed(self._root, error))
+        return Receipt(
+            written=tuple(dict.fromkeys(written)),
+            unchanged=unchanged,
+            removed=tuple(removed),
+            problems=tuple(problems),
+        )
+
+    def preview(self, order: Order) -> str:
+        """A unified diff between the files and what ``order`` would make of them."""
+        lines: list[str] = []
+        for name, text in self._contents(order, order.targets).items():
+            before = _read(self._root / name) or ""
+            label = self._label(name)
+            lines.extend(difflib.unified_diff(before.splitlines(), text.splitlines(), label, label, lineterm=""))
+        return "\n".join(lines)
+
+    def standing(self, fleet: Fleet) -> Targets | None:
+        """The targets that were written last; None where none can be read."""
+        text = _read(self._root / KEPT_TARGETS)
+        return None if text is None else targets_from_json(text)
+
+    def _contents(self, order: Order, targets: Targets) -> dict[str, str]:
+        """Name below the folder -> text, in order of writing; what was ordered comes last."""
+        partial = replace(order, targets=targets)
+        contents = {
+            name: yaml.dump(document, Dumper=DUMPER, sort_keys=False, width=120)
+            for name, document in envoy_config.render(partial, str(self._root)).items()
+        }
+        contents[KEPT_TARGETS] = targets_to_json(targets)
+        return contents
+
+    def _remove_others(self, contents: Iterable[str]) -> Iterable[str]:
+        """Take away the endpoints of classes that are gone: their clusters went before."""
+        wanted = set(contents)
+        stale = [f"eds/{path.name}" for path in sorted((self._root / "eds").glob("*.yaml"))]
+        for name in stale:
+            if name not in wanted:
+                (self._root / name).unlink(missing_ok=True)
+                yield name
+
+    def _label(self, name: str) -> str:
+        """A file as receipts and diffs call it: relative to the output folder."""
+        return f"{FOLDER}/{name}"
+
+
+def _replace(path: Path, text: str) -> bool:
+    """Put ``text`` at ``path`` by rename; False where it is there already."""
+    if _read(path) == text:
+        return False
+    draft = path.with_name(f".{path.name}.draft")
+    try:
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            draft.unlink(missing_ok=True)
+        raise
+    return True
+
+
+def _read(path: Path) -> str | None:
+    """The text at ``path``; None where there is none to read."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def _write_failed(root: Path, error: OSError) -> Finding:
+    """What the file system said, with the path it said it about."""
+    place = error.filename2 or error.filename or root
+    return Finding(
+        condition=ConditionType.PROGRAMMED,
+        reason=Reason.WRITE_FAILED,
+        message=f"cannot write {place}: {error.strerror or type(error).__name__}",
+    )
+
+
+def _unservable(order: Order) -> Iterable[Finding]:
+    """What this data plane cannot do, said instead of left out in silence."""
+    for workload in order.classes:
+        if workload.match is None:
+            yield Finding(
+                condition=ConditionType.RESOLVED_REFS,
+                reason=Reason.ROUTE_NOT_FOUND,
+                message="Envoy files know no HTTPRoute to refer to: give the class a match",
+                subject=f"WorkloadClass/{workload.name}",
+            )
+    if names := envoy_config.names_as_addresses(order):
+        yield Finding(
+            condition=ConditionType.PROGRAMMED,
+            reason=Reason.WRITE_FAILED,
+            message=f"Envoy files need IP addresses as endpoints, not names: {', '.join(names)}",
+        )
