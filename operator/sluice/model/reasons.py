@@ -67,6 +67,15 @@ class Reason(StrEnum):
     NO_SAMPLES = "NoSamples", "Prometheus answers, but no source has fresh samples. Check the scrape targets."
     METRICS_STALE = "MetricsStale", "The newest samples are older than the maximum age. Check the scrape targets."
     PROMETHEUS_UNREACHABLE = "PrometheusUnreachable", "Prometheus does not answer. The last plan stays meanwhile."
+    PROMETHEUS_REFUSED = (
+        "PrometheusRefused",
+        "Prometheus refuses our credentials. Check the Secret that the fleet names.",
+    )
+    PROXIES_MISCOUNTED = (
+        "ProxiesMiscounted",
+        "Prometheus holds counters of more or fewer proxies than are ready: rates are off by that share. "
+        "Check that every proxy is scraped exactly once.",
+    )
     NOT_CONFIGURED = "NotConfigured", "The fleet declares no Prometheus; demand is what the classes declare."
     UNMATCHED_TRAFFIC = "UnmatchedTraffic", "Requests match no class. They take capacity that the plan must leave them."
 

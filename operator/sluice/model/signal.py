@@ -79,6 +79,8 @@ class GapReason(StrEnum):
     """The newest point is older than the fleet's maximum age."""
     UNREACHABLE = "Unreachable"
     """The source did not answer in time, or refused."""
+    TOO_YOUNG = "TooYoung"
+    """The series exists, with fewer points in the window than a rate needs."""
     NOT_CONFIGURED = "NotConfigured"
     """No source is declared or possible for this signal."""
 

@@ -39,11 +39,13 @@ class EnforcedLimit:
     in_flight: int | None = None
     """The breaker threshold in force, summed over proxies; None: unknown."""
     rate: float | None = None
-    """The rate limit in force, requests per second over all proxies; None: unknown."""
+    """The rate limit in force, requests per second over all proxies; infinite: none is in force; None: unknown."""
     refused: float | None = None
     """Requests refused since the proxy started, where it counts them."""
     origin: str = ""
-    """Who set it, in the proxy's own words (for example a runtime layer's name)."""
+    """Who set the breaker, in the proxy's own words (for example a runtime layer's name)."""
+    rate_origin: str = ""
+    """Who set or lifted the rate limit, in the same way."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +55,9 @@ class Observation:
     classes: Mapping[str, ClassSamples] = field(default_factory=dict)
     enforced: Mapping[str, EnforcedLimit] = field(default_factory=dict)
     unmatched_rate: Sample | None = None
-    """Requests per second at the listener that match no class."""
+    """Requests per second that match no class and are forwarded all the same: they take capacity."""
+    unrouted_rate: Sample | None = None
+    """Requests per second at the listener that no route takes; they take no capacity."""
     proxies_ready: int = 1
     problems: tuple[Finding, ...] = ()
     """Whole sources that failed: unreachable, refused, misconfigured."""
