@@ -1,0 +1,95 @@
+"""The world as the API server tells it: filled by listing, kept fresh by the watch.
+
+A pass must never see half a world (a fleet with one of its three classes would be planned
+as if the others were gone), so the store is filled by a full listing before the first
+pass. The watch keeps it fresh from then on, and a listing every few minutes repairs what
+a silent watch or a missed deletion left behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from sluice.control.cluster.kinds import BY_KIND, Document, ObjectKind, essence, slim
+from sluice.control.ports import Ref, WorldView
+from sluice.control.pulse import Pulse
+
+
+class Store:
+    """Objects by reference; a ``World`` for the loop."""
+
+    def __init__(self, assemble: Callable[[Iterable[Document]], WorldView]) -> None:
+        self._assemble = assemble
+        self._objects: dict[Ref, dict[str, Any]] = {}
+        self._view: WorldView | None = None
+        self._pulse = Pulse()
+
+    def view(self) -> WorldView:
+        """Everything known now; the same value until something changes."""
+        if self._view is None:
+            self._view = self._assemble(self._objects.values())
+        return self._view
+
+    async def changed(self) -> frozenset[str]:
+        """Wait for changes that deserve a pass; the namespaces they are in."""
+        return await self._pulse.taken()
+
+    def get(self, ref: Ref) -> Document | None:
+        """One object, or None."""
+        return self._objects.get(ref)
+
+    def put(self, kind: ObjectKind, body: Document) -> None:
+        """An object as the watch, a listing or the answer to our own write shows it."""
+        document = slim(kind, body)
+        ref = _ref(kind, document)
+        known = self._objects.get(ref)
+        if known is not None and _is_older(document, known):
+            return  # the watch lags behind the answer to our own write
+        if known == document:
+            return
+        self._objects[ref] = document
+        self._view = None
+        if known is None or essence(kind, known) != essence(kind, document):
+            self._pulse.beat((ref.namespace,))
+
+    def remove(self, kind: ObjectKind, body: Document) -> None:
+        """An object is gone."""
+        document = slim(kind, body)
+        ref = _ref(kind, document)
+        known = self._objects.get(ref)
+        if known is None or known["metadata"].get("uid") != document["metadata"].get("uid"):
+            return  # it was created anew meanwhile
+        del self._objects[ref]
+        self._view = None
+        self._pulse.beat((ref.namespace,))
+
+    def replace(self, kind: ObjectKind, namespace: str | None, bodies: Iterable[Document]) -> None:
+        """A full listing of ``kind`` in ``namespace`` (None: everywhere)."""
+        found = {_ref(kind, body): body for body in bodies}
+        for ref in [ref for ref in self._objects if ref.kind == kind.kind and namespace in (None, ref.namespace)]:
+            if ref not in found:
+                self.remove(kind, self._objects[ref])
+        for body in found.values():
+            self.put(kind, body)
+
+
+def kind_of(document: Document) -> ObjectKind:
+    """The kind of a document in the store."""
+    return BY_KIND[document["kind"]]
+
+
+def _ref(kind: ObjectKind, document: Document) -> Ref:
+    metadata = document["metadata"]
+    return Ref(kind=kind.kind, namespace=metadata.get("namespace", ""), name=metadata["name"])
+
+
+def _is_older(document: Document, known: Document) -> bool:
+    """Whether ``document`` is an earlier state of the very object that is known."""
+    one, other = document["metadata"], known["metadata"]
+    if one.get("uid") != other.get("uid"):
+        return False
+    versions = (str(one.get("resourceVersion", "")), str(other.get("resourceVersion", "")))
+    if not all(version.isdecimal() for version in versions):
+        return False  # resource versions of this server cannot be compared
+    return int(versions[0]) < int(versions[1])

@@ -1,0 +1,67 @@
+"""A pass as figures for our own metrics. Pure; ``Metrics.show_fleet`` takes the result."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from sluice.api.conditions import Condition
+from sluice.control.judging import SUMMARY
+from sluice.model.decision import Targets
+from sluice.model.demand import Demand
+from sluice.model.plan import Plan
+from sluice.model.reasons import ConditionType
+
+Labels = tuple[tuple[str, str], ...]
+Figures = Mapping[tuple[str, Labels], float]
+
+_LEVEL = {"True": 1.0, "False": 0.0}
+_SHOWN = (*SUMMARY, ConditionType.READY, ConditionType.STALLED, ConditionType.DEGRADED)
+
+
+def figures(
+    *,
+    now: float,
+    plan: Plan | None,
+    plan_time: float,
+    demand: Demand | None,
+    targets: Targets | None,
+    conditions: Iterable[Condition],
+    observation_age: float | None,
+) -> Figures:
+    """Metric name and extra labels -> value; what is not named is not exported."""
+    shown: dict[tuple[str, Labels], float] = {}
+    if observation_age is not None:
+        shown["sluice_observation_age_seconds", ()] = observation_age
+    if plan is not None:
+        shown["sluice_plan_age_seconds", ()] = max(0.0, now - plan_time)
+        shown["sluice_last_success_timestamp_seconds", ()] = now
+        shown.update(_of_plan(plan))
+    for entry in demand.classes if demand is not None else ():
+        shown["sluice_class_offered_requests_per_second", (("class", entry.name),)] = entry.rate.value
+    if targets is not None:
+        shown.update(_of_targets(targets))
+    levels = {condition.type: _LEVEL.get(condition.status, -1.0) for condition in conditions}
+    for type_ in _SHOWN:
+        shown["sluice_condition", (("type", type_.value),)] = levels.get(type_.value, -1.0)
+    return shown
+
+
+def _of_plan(plan: Plan) -> Iterator[tuple[tuple[str, Labels], float]]:
+    yield ("sluice_plan_value_per_second", ()), plan.value_per_second
+    yield ("sluice_plan_upper_bound", ()), plan.upper_bound
+    for pool in plan.pools:
+        yield ("sluice_pool_replicas", (("pool", pool.name), ("role", "mixed"))), pool.mixed
+        yield ("sluice_pool_replicas", (("pool", pool.name), ("role", "solo"))), pool.solo
+    for entry in plan.classes:
+        yield ("sluice_class_admitted_requests_per_second", (("class", entry.name),)), entry.admitted_rate
+
+
+def _of_targets(targets: Targets) -> Iterator[tuple[tuple[str, Labels], float]]:
+    for target in targets.classes:
+        label = ("class", target.name)
+        if target.rate_limit is not None:
+            yield ("sluice_class_rate_limit_requests_per_second", (label,)), target.rate_limit
+        if target.in_flight_limit is not None:
+            yield ("sluice_class_in_flight_limit", (label,)), float(target.in_flight_limit)
+        for pool, permille in target.weights:
+            yield ("sluice_class_weight_ratio", (label, ("pool", pool))), permille / 1000.0

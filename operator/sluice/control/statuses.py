@@ -1,0 +1,210 @@
+"""Status documents from what a pass found: for the fleet, its classes and its profiles. Pure.
+
+Every document starts from the one the object bears, so that what did not change reads
+exactly the same and need not be written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel
+
+from sluice.api.conditions import Condition
+from sluice.api.inference_fleet import AppliedObject, InferenceFleetResource, InferenceFleetStatus, PlanSummary
+from sluice.api.workload_class import (
+    AttainmentStatus,
+    DemandStatus,
+    EstimateStatus,
+    WorkloadClassResource,
+    WorkloadClassStatus,
+)
+from sluice.control.events import limit_in_words
+from sluice.control.settling import rounded, settled_attainment, settled_demand
+from sluice.model.decision import ClassTarget, Receipt
+from sluice.model.demand import ClassDemand, Estimate
+from sluice.model.fleet import Sli, SliSignal, SliStatistic, WorkloadClass
+from sluice.model.plan import Plan
+from sluice.model.signal import Sample, Signal
+from sluice.model.snapshot import ClassSamples, PoolSupply
+
+TOLERANCE = 0.05
+"""A measured figure is told anew when it moved by this share (the default dead band)."""
+APPLIED_LIMIT = 512
+
+Document = Mapping[str, Any]
+
+
+def document(status: BaseModel) -> dict[str, Any]:
+    """A status as it goes over the wire: absent instead of null."""
+    return status.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def fleet_status(
+    resource: InferenceFleetResource,
+    conditions: tuple[Condition, ...],
+    plan: Plan | None,
+    supplies: tuple[PoolSupply, ...],
+    applied: tuple[AppliedObject, ...],
+) -> InferenceFleetStatus:
+    """The fleet's status; the plan is its summary, the classes' shares are in their own status."""
+    return InferenceFleetStatus(
+        observed_generation=resource.metadata.generation,
+        conditions=conditions,
+        classes=len(plan.classes) if plan is not None else 0,
+        replicas=sum(supply.ready for supply in supplies),
+        value=rounded(plan.value_per_second) if plan is not None else "",
+        plan=PlanSummary.of(plan) if plan is not None else None,
+        applied=applied,
+    )
+
+
+def applied_objects(
+    before: tuple[AppliedObject, ...], receipt: Receipt | None, plan_id: str
+) -> tuple[AppliedObject, ...]:
+    """What carries the plan, after ``receipt``: what was written is added, what was removed goes."""
+    if receipt is None:
+        return before
+    held = {entry.target: entry for entry in before if entry.target not in receipt.removed}
+    for target in receipt.written:
+        held[target] = AppliedObject(target=target, holds=f"plan {plan_id}")
+    return tuple(held[target] for target in sorted(held))[:APPLIED_LIMIT]
+
+
+def class_status(
+    resource: WorkloadClassResource,
+    conditions: tuple[Condition, ...],
+    demand: ClassDemand | None,
+    plan: Plan | None,
+    target: ClassTarget | None,
+    attainment: tuple[AttainmentStatus, ...],
+) -> WorkloadClassStatus:
+    """One class's status: its demand, its share of the plan, its limit, its indicators."""
+    before = resource.status
+    share = plan.of(resource.metadata.name) if plan is not None else None
+    told = settled_demand(before.demand, demand_status(demand), TOLERANCE) if demand is not None else before.demand
+    held = settled_attainment(before.attainment, attainment, TOLERANCE)
+    return WorkloadClassStatus(
+        observed_generation=resource.metadata.generation,
+        conditions=conditions,
+        demand=told,
+        plan_id=plan.plan_id if plan is not None and share is not None else "",
+        plan=share,
+        attainment=held,
+        offered=rounded(told.rate.value) if told is not None else "",
+        admitted=rounded(share.admitted_rate) if share is not None else "",
+        limit=limit_in_words(target),
+        slis=_counted(held),
+    )
+
+
+def demand_status(demand: ClassDemand) -> DemandStatus:
+    """The estimate in the words of the API."""
+    return DemandStatus(
+        rate=_estimate(demand.rate),
+        prompt_tokens=_estimate(demand.prompt_tokens),
+        uncached_prompt_tokens=_estimate(demand.uncached_prompt_tokens),
+        output_tokens=_estimate(demand.output_tokens),
+        patience_seconds=demand.patience_seconds,
+    )
+
+
+def _estimate(estimate: Estimate) -> EstimateStatus:
+    return EstimateStatus(
+        value=_significant(estimate.value), source=estimate.source, age_seconds=round(estimate.age_seconds, 1)
+    )
+
+
+def _significant(value: float) -> float:
+    """Four significant digits: more would suggest an accuracy that no estimate has."""
+    return float(f"{value:.4g}")
+
+
+def attainment(
+    workload: WorkloadClass | None, samples: ClassSamples | None, share_served: float | None
+) -> tuple[AttainmentStatus, ...]:
+    """Each indicator of the class beside what was measured; absent is Unknown, never missed."""
+    if workload is None:
+        return ()
+    return tuple(_indicator(sli, samples or ClassSamples(), share_served) for sli in workload.slis)
+
+
+def _indicator(sli: Sli, samples: ClassSamples, share_served: float | None) -> AttainmentStatus:
+    by_mean = sli.statistic is SliStatistic.MEAN and sli.signal is not SliSignal.SERVED_FRACTION
+    target = sli.target_seconds if by_mean else sli.fraction
+    measured = _measured(sli, samples, share_served)
+    if measured is None or target is None:
+        held = "Unknown"
+    else:
+        held = "Held" if (measured <= target if by_mean else measured >= target) else "Missed"
+    return AttainmentStatus.model_validate(
+        {
+            "signal": sli.signal,
+            "statistic": sli.statistic,
+            "target": 0.0 if target is None else target,
+            "measured": None if measured is None else _significant(measured),
+            "held": held,
+        }
+    )
+
+
+def _measured(sli: Sli, samples: ClassSamples, share_served: float | None) -> float | None:
+    match sli.signal, sli.statistic:
+        case SliSignal.SERVED_FRACTION, _:
+            return share_served
+        case SliSignal.TTFT, SliStatistic.MEAN:
+            return _value(samples.samples.get(Signal.TTFT))
+        case SliSignal.TTFT, _:
+            return _value(samples.samples.get(Signal.TTFT_WITHIN))
+        case SliSignal.TPOT, SliStatistic.MEAN:
+            return _value(samples.samples.get(Signal.TPOT))
+        case _:
+            return None
+
+
+def _value(sample: Sample | None) -> float | None:
+    return None if sample is None else sample.value
+
+
+def served_share(samples: ClassSamples | None) -> float | None:
+    """Admitted over offered requests, where both are measured and there is traffic."""
+    if samples is None:
+        return None
+    offered = samples.samples.get(Signal.OFFERED_RATE)
+    admitted = samples.samples.get(Signal.ADMITTED_RATE)
+    if offered is None or admitted is None or offered.value <= 0:
+        return None
+    return min(1.0, admitted.value / offered.value)
+
+
+def _counted(held: tuple[AttainmentStatus, ...]) -> str:
+    """``held/measured``, or nothing where nothing is measured."""
+    known = [entry for entry in held if entry.held != "Unknown"]
+    return f"{sum(entry.held == 'Held' for entry in known)}/{len(known)}" if known else ""
+
+
+def plan_from_status(fleet: InferenceFleetResource, classes: tuple[WorkloadClassResource, ...]) -> Plan | None:
+    """The plan in force as the objects' own status tells it: a restarted operator goes on from it.
+
+    None where there is none or where a class bears another plan (the last writes were cut
+    short): then it is planned anew.
+    """
+    summary = fleet.status.plan
+    if summary is None or len(classes) != fleet.status.classes:
+        return None
+    shares = [entry.status.plan for entry in classes if entry.status.plan_id == summary.plan_id]
+    if len(shares) != len(classes) or any(share is None for share in shares):
+        return None
+    return Plan(
+        plan_id=summary.plan_id,
+        fleet=f"{fleet.metadata.namespace}/{fleet.metadata.name}",
+        time=summary.time,
+        charging=summary.charging,
+        verdict=summary.verdict,
+        value_per_second=summary.value_per_second,
+        upper_bound=summary.upper_bound,
+        pools=summary.pools,
+        classes=tuple(share for share in shares if share is not None),
+        shadow_prices=summary.shadow_prices,
+    )
