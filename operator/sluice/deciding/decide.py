@@ -33,7 +33,7 @@ class DecideMemory:
     """The plan in force and the state of the stabiliser."""
 
     plan: Plan | None = None
-    targets: TargetMemory = field(default_factory=TargetMemory)
+    targets: TargetMemory = field(default_factory=TargetMemory.empty)
 
 
 def decide(snapshot: Snapshot, demand: Demand, memory: DecideMemory) -> tuple[Decision, DecideMemory]:
@@ -132,7 +132,7 @@ def _plan_anew(
     problem = Problem.of(snapshot.fleet, snapshot.classes, demand, snapshot.supplies)
     outcome = solve(problem, now=snapshot.now)
     if outcome.plan is None or not outcome.verdict.may_actuate:
-        return _keep(memory, (*told, _unsolved(Reason.SOLVER_FAILED, outcome.message))), memory
+        return _keep(memory, (*told, _unsolved(outcome.reason, outcome.message))), memory
     plan = outcome.plan
     if memory.plan is not None and not differs(memory.plan, plan, snapshot.fleet.control.dead_band):
         plan = memory.plan
