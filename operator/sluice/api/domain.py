@@ -1,0 +1,165 @@
+"""The plain half of resolving: fields of resources to fields of domain values, units included."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from sluice.api.indicators import PERMILLE, Indicator
+from sluice.api.inference_fleet import InferenceFleetResource, InferenceFleetSpec
+from sluice.api.iteration_profile import IterationProfileResource
+from sluice.api.pools import PoolSpec
+from sluice.api.prices import TIER_TOKEN_VALUES, per_token
+from sluice.api.workload_class import MatchSpec, WorkloadClassResource
+from sluice.model.fleet import (
+    BackendRef,
+    ControlSettings,
+    DataPlane,
+    Endpoint,
+    Fleet,
+    HeaderMatch,
+    MetricsSettings,
+    Pool,
+    RouteRef,
+    Sli,
+    TrafficMatch,
+    WorkloadClass,
+)
+
+MILLI: Final = 1000.0
+
+
+def fleet_value(fleet: InferenceFleetResource, laws: Mapping[str, IterationProfileResource]) -> Fleet:
+    """The fleet; ``laws`` holds every profile that its pools name."""
+    spec, metadata = fleet.spec, fleet.metadata
+    gateway = spec.gateway_ref
+    return Fleet(
+        namespace=metadata.namespace,
+        name=metadata.name,
+        uid=metadata.uid,
+        generation=metadata.generation,
+        mode=spec.mode,
+        charging=spec.pricing.charging,
+        pools=tuple(_pool(pool, laws[pool.profile_ref.name]) for pool in spec.pools),
+        gateway=(gateway.namespace or metadata.namespace, gateway.name) if gateway else None,
+        data_plane=DataPlane(
+            kind=spec.data_plane.kind,
+            limit=spec.data_plane.limit,
+            admin_address=spec.data_plane.admin_address,
+            listener_port=spec.data_plane.listener_port,
+        ),
+        metrics=_metrics(spec),
+        control=_control(spec),
+        objectives=tuple(_sli(indicator) for indicator in spec.objectives),
+    )
+
+
+def _pool(pool: PoolSpec, profile: IterationProfileResource) -> Pool:
+    backend = pool.backend_ref
+    return Pool(
+        name=pool.name,
+        law=profile.spec.law(),
+        slots=pool.slots,
+        chunk_tokens=pool.chunk_tokens,
+        batched_token_budget=pool.batched_token_budget or pool.chunk_tokens + pool.slots,
+        engines_per_replica=pool.engines_per_replica,
+        decode_may_move=pool.decode_placement == "AnyReplica",
+        cost_per_hour=None if pool.cost_per_hour is None else float(pool.cost_per_hour),
+        kv_token_capacity=pool.kv_token_capacity,
+        backend=BackendRef(
+            group=backend.group,
+            kind=backend.kind,
+            name=backend.name,
+            namespace=backend.namespace,
+            port=backend.port,
+        )
+        if backend
+        else None,
+        endpoints=tuple(Endpoint(address=entry.address, port=entry.port) for entry in pool.endpoints or ()),
+        pod_selector=tuple(sorted(pool.pod_selector.match_labels.items())) if pool.pod_selector else (),
+        profile=profile.metadata.name,
+    )
+
+
+def _metrics(spec: InferenceFleetSpec) -> MetricsSettings:
+    metrics = spec.metrics
+    return MetricsSettings(
+        prometheus_url=metrics.prometheus_url,
+        credentials_secret=metrics.credentials_secret_ref.name if metrics.credentials_secret_ref else None,
+        window_seconds=float(metrics.window_seconds),
+        maximum_age_seconds=float(metrics.maximum_age_seconds),
+        timeout_seconds=float(metrics.timeout_seconds),
+        sources=tuple((entry.signal, tuple(entry.order)) for entry in metrics.sources),
+    )
+
+
+def _control(spec: InferenceFleetSpec) -> ControlSettings:
+    control = spec.control
+    return ControlSettings(
+        solve_period_seconds=float(control.solve_period_seconds),
+        dwell_seconds=float(control.dwell_seconds),
+        fence_dwell_seconds=float(control.fence_dwell_seconds),
+        dead_band=control.dead_band_permille / PERMILLE,
+        largest_step=control.largest_step_permille / PERMILLE,
+        blind_after_seconds=float(control.blind_after_seconds),
+        safe_plan=control.safe_plan,
+    )
+
+
+def _sli(indicator: Indicator) -> Sli:
+    return Sli(
+        signal=indicator.signal,
+        statistic=indicator.statistic,
+        target_seconds=None if indicator.target_milliseconds is None else indicator.target_milliseconds / MILLI,
+        fraction=None if indicator.fraction_permille is None else indicator.fraction_permille / PERMILLE,
+        hardness=indicator.hardness,
+        penalty=float(indicator.penalty or 0),
+    )
+
+
+def class_value(entry: WorkloadClassResource, fleet: InferenceFleetResource) -> WorkloadClass:
+    """The class as the planner sees it; pools that the fleet lacks are dropped."""
+    spec, metadata = entry.spec, entry.metadata
+    prompt_price, output_price = prices(entry, fleet.spec) or (TIER_TOKEN_VALUES[spec.tier],) * 2
+    known = {pool.name for pool in fleet.spec.pools}
+    timeout = spec.timeouts.request_milliseconds if spec.timeouts else None
+    return WorkloadClass(
+        name=metadata.name,
+        uid=metadata.uid,
+        generation=metadata.generation,
+        tier=spec.tier,
+        guaranteed_share=spec.guaranteed_share_permille / PERMILLE,
+        prompt_token_price=prompt_price,
+        output_token_price=output_price,
+        prior_rate=spec.priors.milli_requests_per_second / MILLI,
+        prior_prompt_tokens=float(spec.priors.prompt_tokens),
+        prior_output_tokens=float(spec.priors.output_tokens),
+        patience_seconds=None if spec.patience_milliseconds is None else spec.patience_milliseconds / MILLI,
+        deadline_seconds=None if spec.deadline_seconds is None else float(spec.deadline_seconds),
+        closable=spec.closable,
+        in_flight_ceiling=spec.in_flight_ceiling,
+        tokens_per_step=spec.tokens_per_step_permille / PERMILLE,
+        pools=tuple(pool for pool in spec.pools if pool in known),
+        slis=tuple(_sli(indicator) for indicator in spec.slis),
+        match=_match(spec.match) if spec.match else None,
+        route=RouteRef(name=spec.route_ref.name, rule_name=spec.route_ref.rule_name) if spec.route_ref else None,
+        served_model_name=spec.served_model_name,
+        fairness_id=spec.fairness_id or f"{metadata.namespace}.{metadata.name}",
+        fairness_key=spec.fairness_key,
+        request_timeout_seconds=None if timeout is None else timeout / MILLI,
+    )
+
+
+def _match(spec: MatchSpec) -> TrafficMatch:
+    return TrafficMatch(
+        headers=tuple(HeaderMatch(name=header.name, value=header.value) for header in spec.headers),
+        path_prefix=spec.path_prefix,
+    )
+
+
+def prices(entry: WorkloadClassResource, fleet: InferenceFleetSpec) -> tuple[float, float] | None:
+    """Money per prompt and per output token: the class's own, else the fleet's default, else None."""
+    own = entry.spec.prices or fleet.pricing
+    if own.prompt_per_million_tokens is None or own.output_per_million_tokens is None:
+        return None
+    return per_token(own.prompt_per_million_tokens), per_token(own.output_per_million_tokens)

@@ -1,0 +1,111 @@
+"""InferenceFleet (``fleet``): pools of replicas, how they are measured, and how far the operator may go."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from sluice.api.base import Declared, ObjectMeta, Reported, Rule, list_map
+from sluice.api.conditions import Condition
+from sluice.api.fleet_settings import ControlSpec, DataPlaneSpec, GatewayReference, MetricsSpec
+from sluice.api.indicators import Indicator
+from sluice.api.pools import POOLS_LIMIT, PoolSpec
+from sluice.api.prices import Pricing
+from sluice.model.fleet import Mode
+from sluice.model.plan import Plan, PoolPlan, ShadowPrice, Verdict
+
+
+class InferenceFleetSpec(Declared):
+    """Pools, prices, measurement and caution of one fleet."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "self.dataPlane.kind != 'EnvoyGateway' || self.pools.all(pool, has(pool.backendRef))",
+            "every pool needs a backendRef with dataPlane.kind EnvoyGateway: routes send traffic to it",
+        ),
+    )
+
+    mode: Mode = Field(
+        default=Mode.OBSERVE,
+        description="Observe: measure and plan, change nothing. Advise: also say what would be written. Enforce: write "
+        "weights and limits. Leaving Enforce removes limits and keeps routes and the last weights.",
+    )
+    gateway_ref: GatewayReference | None = Field(
+        default=None, description="Gateway that routes of classes with match attach to (EnvoyGateway)."
+    )
+    data_plane: DataPlaneSpec = Field(default=DataPlaneSpec(), description="How the plan reaches the proxies.")
+    pools: tuple[PoolSpec, ...] = Field(
+        min_length=1, max_length=POOLS_LIMIT, description="The pools.", json_schema_extra=list_map("name")
+    )
+    pricing: Pricing = Field(default=Pricing(), description="How requests earn, and default token prices.")
+    metrics: MetricsSpec = Field(default=MetricsSpec(), description="Where samples come from.")
+    control: ControlSpec = Field(default=ControlSpec(), description="The rhythm and the caution of the loop.")
+    objectives: tuple[Indicator, ...] = Field(
+        default=(),
+        max_length=16,
+        description="Fleet-wide indicators. Recorded; this version neither measures nor plans by them.",
+        json_schema_extra=list_map("signal", "statistic"),
+    )
+
+
+class PlanSummary(Reported):
+    """The plan in force without its classes: those are in the classes' own status."""
+
+    plan_id: str = Field(max_length=64, description="Digest of the plan's content.")
+    time: str = Field(max_length=32, description="When it was made, RFC 3339, UTC.")
+    charging: str = Field(max_length=16, description="Bundled or Separate.")
+    verdict: Verdict = Field(description="What the solver's answer is worth; only Optimal is actuated.")
+    value_per_second: float = Field(description="Money per second that the plan earns.")
+    upper_bound: float = Field(description="Money per second that no policy can exceed.")
+    pools: tuple[PoolPlan, ...] = Field(
+        default=(), max_length=POOLS_LIMIT, description="The pools.", json_schema_extra=list_map("name")
+    )
+    shadow_prices: tuple[ShadowPrice, ...] = Field(
+        default=(), max_length=256, description="Binding constraints and what one more unit of each would earn."
+    )
+
+    @classmethod
+    def of(cls, plan: Plan) -> PlanSummary:
+        """The summary of ``plan``."""
+        return cls.model_validate(plan.model_dump(exclude={"classes", "schema_version", "fleet"}))
+
+
+class AppliedObject(Reported):
+    """One object or file that carries the plan."""
+
+    target: str = Field(max_length=512, description="Kind/name or file.")
+    holds: str = Field(default="", max_length=512, description="What it holds of the plan.")
+
+
+class InferenceFleetStatus(Reported):
+    """What was found, planned and written."""
+
+    observed_generation: int = Field(default=0, ge=0, description="Generation of the spec that was read last.")
+    conditions: tuple[Condition, ...] = Field(
+        default=(),
+        max_length=16,
+        description="Accepted, ResolvedRefs, MetricsAvailable, Solved, Programmed, Effective and Ready; Stalled and "
+        "Degraded only when true.",
+        json_schema_extra=list_map("type"),
+    )
+    classes: int = Field(default=0, ge=0, description="Workload classes in the plan.")
+    replicas: int = Field(default=0, ge=0, description="Ready replicas over all pools.")
+    value: str = Field(default="", max_length=32, description="The plan's value per second, rounded for people.")
+    plan: PlanSummary | None = Field(default=None, description="The plan in force.")
+    applied: tuple[AppliedObject, ...] = Field(
+        default=(),
+        max_length=512,
+        description="What was written where; empty unless the mode is Enforce.",
+        json_schema_extra=list_map("target"),
+    )
+
+
+class InferenceFleetResource(Reported):
+    """A fleet of LLM inference replicas that is held at the economic optimum of its workload mix."""
+
+    api_version: Literal["sluice.dev/v1alpha1"] = "sluice.dev/v1alpha1"
+    kind: Literal["InferenceFleet"] = "InferenceFleet"
+    metadata: ObjectMeta
+    spec: InferenceFleetSpec
+    status: InferenceFleetStatus = InferenceFleetStatus()
