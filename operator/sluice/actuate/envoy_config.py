@@ -35,11 +35,12 @@ from sluice.model.decision import ClassTarget
 from sluice.model.fleet import Endpoint, Fleet, Pool, WorkloadClass
 from sluice.model.naming import (
     FAIRNESS_HEADER,
+    FILES_LISTENER_STAT_PREFIX,
     FILES_ROUTES,
     FILES_RUNTIME_LAYER,
     files_cluster,
     files_in_flight_key,
-    files_rate_limit_prefix,
+    rate_limit_stat_prefix,
 )
 
 TYPE_URL = "type.googleapis.com/envoy"
@@ -103,7 +104,7 @@ def _listener(fleet: Fleet, root: str) -> Document:
     port = DEFAULT_LISTENER_PORT if data_plane.listener_port is None else data_plane.listener_port
     manager = {
         "@type": f"{TYPE_URL}.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-        "stat_prefix": FILES_ROUTES,
+        "stat_prefix": FILES_LISTENER_STAT_PREFIX,
         "codec_type": "AUTO",
         "use_remote_address": True,
         "stream_idle_timeout": "0s",  # an answer that is computed for minutes is silent, not lost
@@ -113,7 +114,7 @@ def _listener(fleet: Fleet, root: str) -> Document:
                 "name": "envoy.filters.http.local_ratelimit",  # idle here; a route with a limit configures it
                 "typed_config": {
                     "@type": f"{TYPE_URL}.extensions.filters.http.local_ratelimit.v3.LocalRateLimit",
-                    "stat_prefix": FILES_ROUTES,
+                    "stat_prefix": FILES_LISTENER_STAT_PREFIX,
                 },
             },
             {
@@ -198,18 +199,8 @@ def names_as_addresses(order: Order) -> tuple[str, ...]:
 
 
 def _routes(order: Order, served: Iterable[WorkloadClass]) -> Document:
-    """One route per class, the narrowest first, and a counted refusal for everything else."""
+    """One route per class, the narrowest first; everything else is Envoy's own 404, counted as ``no_route``."""
     routes = [_route(workload, order) for workload in sorted(served, key=_narrowest_first)]
-    routes.append(
-        {
-            "name": "unmatched",
-            "match": {"prefix": "/"},
-            "direct_response": {
-                "status": 404,
-                "body": {"inline_string": "sluice: the request matches no workload class\n"},
-            },
-        }
-    )
     return {
         "@type": f"{TYPE_URL}.config.route.v3.RouteConfiguration",
         "name": FILES_ROUTES,
@@ -234,7 +225,7 @@ def _route(workload: WorkloadClass, order: Order) -> Document:
     route: Document = {
         "name": workload.name,
         "match": {
-            "prefix": (match.path_prefix if match else None) or "/",
+            **_path(match.path_prefix if match else None),
             "headers": [{"name": header.name, "string_match": {"exact": header.value}} for header in headers],
         },
         "route": {"cluster": name, "timeout": _seconds(workload.request_timeout_seconds or 0.0)},
@@ -246,9 +237,15 @@ def _route(workload: WorkloadClass, order: Order) -> Document:
         ],
     }
     if target and target.rate_limit is not None:
-        prefix = files_rate_limit_prefix(order.fleet.namespace, workload.name)
-        route["typed_per_filter_config"] = {"envoy.filters.http.local_ratelimit": _rate_limit(prefix, target)}
+        limit = _rate_limit(rate_limit_stat_prefix(name), target)
+        route["typed_per_filter_config"] = {"envoy.filters.http.local_ratelimit": limit}
     return route
+
+
+def _path(prefix: str | None) -> Document:
+    """A prefix by whole segments, as Gateway API means it: /v1 matches /v1/chat, not /v1beta."""
+    trimmed = (prefix or "/").rstrip("/")
+    return {"path_separated_prefix": trimmed} if trimmed else {"prefix": "/"}
 
 
 def _rate_limit(prefix: str, target: ClassTarget) -> Document:

@@ -9,6 +9,8 @@ VERSION = "v1alpha1"
 FIELD_MANAGER = "sluice"
 CLASS_LABEL = f"{GROUP}/class"
 FLEET_LABEL = f"{GROUP}/fleet"
+MANAGED_BY = ("app.kubernetes.io/managed-by", FIELD_MANAGER)
+"""Label and value on everything that we create."""
 PLAN_ID_ANNOTATION = f"{GROUP}/plan-id"
 """On objects that we own; never on the user's."""
 
@@ -24,12 +26,7 @@ def files_cluster(namespace: str, class_name: str) -> str:
 
 
 FILES_ROUTES = "sluice"
-"""Envoy files: the route configuration, its virtual host and the listener's ``stat_prefix``.
-
-A request that matches no class gets a direct response (404) there, the only one in the
-configuration, so ``envoy_http_rq_direct_response{envoy_http_conn_manager_prefix="sluice"}``
-counts exactly the unmatched traffic.
-"""
+"""Envoy files: the name of the route configuration and of its virtual host."""
 FILES_RUNTIME_LAYER = "sluice"
 """Envoy files: the runtime layer with our in-flight limits; the admin layer above it can override them."""
 
@@ -37,14 +34,6 @@ FILES_RUNTIME_LAYER = "sluice"
 def files_in_flight_key(namespace: str, class_name: str) -> str:
     """The runtime key that holds a class's in-flight limit in the Envoy-files data plane."""
     return f"circuit_breakers.{files_cluster(namespace, class_name)}.default.max_requests"
-
-
-def files_rate_limit_prefix(namespace: str, class_name: str) -> str:
-    """The ``stat_prefix`` of a class's local rate limit in the Envoy-files data plane.
-
-    Refusals: ``envoy_http_local_rate_limit_rate_limited{envoy_local_http_ratelimit_prefix=...}``.
-    """
-    return files_cluster(namespace, class_name)
 
 
 def gateway_cluster(namespace: str, route: str, rule_index: int) -> str:
@@ -72,6 +61,9 @@ def rate_limit_stat_prefix(cluster: str) -> str:
 
 
 FILES_LISTENER_STAT_PREFIX = "sluice"
-"""``stat_prefix`` of the connection manager on our listener (Envoy files)."""
+"""``stat_prefix`` of the connection manager on our listener (Envoy files).
+
+A request that matches no class gets Envoy's own 404 there and is counted in ``envoy_http_no_route``.
+"""
 GATEWAY_RATE_LIMIT_STAT_PREFIX = "http_local_rate_limiter"
 """What Envoy Gateway gives the local rate limits of *all* routes: they share their counters."""

@@ -238,14 +238,14 @@ def _by_capacity(fleet: Fleet, workload: WorkloadClass, replicas: Mapping[str, i
 
 
 def _target(workload: WorkloadClass, memory: ClassMemory, limit: LimitKind) -> ClassTarget:
-    """The order for one class: what is remembered, under the user's ceiling."""
+    """The order for one class: what is remembered, under the user's ceiling; a limit or a fence, never both."""
     ceiling = workload.in_flight_ceiling
     in_flight = memory.in_flight_limit
     if ceiling is not None:
         in_flight = ceiling if in_flight is None else min(in_flight, ceiling)
     fence = memory.fence if limit is LimitKind.RATE else None
-    if fence is not None and in_flight is not None and fence >= in_flight:
-        fence = None
+    if fence is not None and in_flight is not None:  # a proxy has one breaker: the tighter one
+        fence, in_flight = (None, in_flight) if fence >= in_flight else (fence, None)
     return ClassTarget(
         name=workload.name,
         rate_limit=memory.rate_limit,
