@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import typer
 
+from sluice.cli import plan
+
 application = typer.Typer(
     name="sluice",
     help="Holds a GPU inference fleet at the economic optimum of its workload mix.",
@@ -15,6 +17,9 @@ application = typer.Typer(
 @application.callback()
 def _sluice() -> None:
     """Keep the command names even while there is only one command."""
+
+
+application.command("plan")(plan.plan)
 
 
 def main() -> None:

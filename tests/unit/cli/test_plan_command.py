@@ -1,0 +1,68 @@
+"""``sluice plan`` on the shipped samples and on broken files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from sluice.cli.app import application
+from sluice.model.plan import Plan
+
+ROOT = Path(__file__).resolve().parents[3]
+SAMPLES = ROOT / "crds" / "samples"
+RUNNER = CliRunner()
+
+
+@pytest.mark.parametrize("sample", ["two-class", "first-day", "fleet"])
+def test_every_sample_folder_plans(sample: str) -> None:
+    result = RUNNER.invoke(application, ["plan", "-f", str(SAMPLES / sample)])
+    assert result.exit_code == 0, result.output
+    assert "value" in result.stdout
+
+
+def test_json_and_yaml_are_the_plan_itself() -> None:
+    arguments = ["plan", "-f", str(SAMPLES / "two-class"), "-o"]
+    as_json = RUNNER.invoke(application, [*arguments, "json"])
+    as_yaml = RUNNER.invoke(application, [*arguments, "yaml"])
+    plan = Plan.model_validate(json.loads(as_json.stdout))
+    assert plan.value_per_second == pytest.approx(2977.16190347, rel=1e-9)
+    assert Plan.model_validate(yaml.safe_load(as_yaml.stdout)).plan_id == plan.plan_id
+
+
+def test_several_files_may_follow_one_option() -> None:
+    folder = SAMPLES / "fleet"
+    result = RUNNER.invoke(application, ["plan", "-f", *map(str, sorted(folder.glob("*.yaml")))])
+    assert result.exit_code == 0, result.output
+
+
+def test_a_broken_file_is_named_with_object_and_field(tmp_path: Path) -> None:
+    text = (SAMPLES / "two-class" / "two-class.yaml").read_text().replace("outputTokens: 400", "outputTokens: -4")
+    broken = tmp_path / "broken.yaml"
+    broken.write_text(text)
+    result = RUNNER.invoke(application, ["plan", "-f", str(broken)])
+    assert result.exit_code == 1
+    assert "prefill-heavy" in result.stderr
+    assert "outputTokens" in result.stderr
+    assert str(broken) in result.stderr
+
+
+def test_a_fleet_without_replicas_to_count_says_which_pool(tmp_path: Path) -> None:
+    text = (SAMPLES / "first-day" / "first-day.yaml").read_text()
+    lone = tmp_path / "lone.yaml"
+    lone.write_text(text.partition("# Says how many replicas")[0])
+    result = RUNNER.invoke(application, ["plan", "-f", str(lone)])
+    assert result.exit_code == 1
+    assert "h100" in result.stderr
+    assert "ReplicasUnknown" in result.stderr
+
+
+def test_a_missing_file_and_an_unknown_fleet_are_errors(tmp_path: Path) -> None:
+    missing = RUNNER.invoke(application, ["plan", "-f", str(tmp_path / "nothing.yaml")])
+    unknown = RUNNER.invoke(application, ["plan", "-f", str(SAMPLES / "two-class"), "--fleet", "other"])
+    assert (missing.exit_code, unknown.exit_code) == (1, 1)
+    assert "nothing.yaml" in missing.stderr
+    assert "other" in unknown.stderr
