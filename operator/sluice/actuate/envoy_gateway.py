@@ -1,0 +1,70 @@
+"""A class's limits as Envoy Gateway enforces them: one BackendTrafficPolicy per class. Pure.
+
+The policy targets the class's rule by name (``sectionName``), which Envoy Gateway makes a
+cluster of its own. It counts in every proxy apart, so limits are divided by the ready proxies.
+
+**Breakers.** Envoy Gateway gives every cluster thresholds of 1024 that nobody asked for, and
+setting one of them leaves the others there; with HTTP/1.1 engines a request is a connection,
+so ``maxConnections`` would bind first. So the thresholds are always written together:
+``maxParallelRequests`` carries the limit or the fence, all others are as wide as the field.
+A class without a limit, on a route of ours, gets the same policy wide open: 1024 requests in
+flight would otherwise be a limit where the plan rations nothing. On a user's route nothing is
+written until there is a limit: what stands there is the user's. ``maxRequestsPerConnection``
+stays unset: unlimited is its default.
+
+**Rates.** ``rateLimit.local`` is a token bucket as deep as one unit's requests; its depth
+cannot be chosen apart. See ``policy.division`` for the choice of the unit.
+
+**Others' policies.** ``mergeType`` keeps what a policy on the Gateway says about everything
+else (retries, health checks), which a route's policy would otherwise replace as a whole.
+
+Reference: https://gateway.envoyproxy.io/docs/api/extension_types/#backendtrafficpolicy
+"""
+
+from __future__ import annotations
+
+from sluice.actuate.objects import TRAFFIC_POLICY, Document, owned_by_class
+from sluice.actuate.order import breaker
+from sluice.actuate.port import Order
+from sluice.model.decision import ClassTarget
+from sluice.model.fleet import WorkloadClass
+from sluice.model.naming import ROUTE_RULE_NAME, owned_route
+from sluice.policy.division import in_flight_per_proxy, rate_per_proxy
+
+UNBOUNDED = 4_294_967_295
+"""The largest threshold that the fields take."""
+
+
+def policies(order: Order) -> tuple[Document, ...]:
+    """The BackendTrafficPolicies of all classes that need one."""
+    documents = (_policy(order, workload, order.targets.of(workload.name)) for workload in order.classes)
+    return tuple(document for document in documents if document is not None)
+
+
+def _policy(order: Order, workload: WorkloadClass, target: ClassTarget | None) -> Document | None:
+    """One class's policy; None where a user's route needs none."""
+    if target is None:
+        return None
+    limit = breaker(target)
+    if workload.route is not None:
+        if target.rate_limit is None and limit is None:
+            return None
+        route, rule = workload.route.name, workload.route.rule_name
+    else:
+        route, rule = owned_route(workload), ROUTE_RULE_NAME
+    document = owned_by_class(TRAFFIC_POLICY, owned_route(workload), order.fleet, workload, order.targets.plan_id)
+    document["spec"] = {
+        "targetRefs": [{"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "name": route, "sectionName": rule}],
+        "mergeType": "StrategicMerge",
+        "circuitBreaker": {
+            "maxConnections": UNBOUNDED,
+            "maxPendingRequests": UNBOUNDED,
+            "maxParallelRequests": UNBOUNDED if limit is None else in_flight_per_proxy(limit, order.proxies),
+            "maxParallelRetries": UNBOUNDED,
+        },
+    }
+    if target.rate_limit is not None:
+        share = rate_per_proxy(target.rate_limit, order.proxies)
+        rule_limit = {"limit": {"requests": share.requests, "unit": share.unit.value}}
+        document["spec"]["rateLimit"] = {"type": "Local", "local": {"rules": [rule_limit]}}
+    return document
