@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidatorFunctionWrapHandler, field_validator
 from pydantic.alias_generators import to_camel
 
 RULES_KEY: Final = "x-kubernetes-validations"
@@ -68,6 +68,20 @@ class ObjectMeta(BaseModel):
     uid: str = ""
     generation: int = 0
     creation_timestamp: str = ""
+
+
+class Resource(Reported):
+    """What the three kinds share. A status that cannot be read counts as none: our own past must not stop us."""
+
+    metadata: ObjectMeta
+
+    @field_validator("status", mode="wrap", check_fields=False)
+    @classmethod
+    def _forgive_status(cls, value: object, read: ValidatorFunctionWrapHandler) -> object:
+        try:
+            return read(value)
+        except ValidationError:
+            return read({})
 
 
 class NamedReference(Declared):

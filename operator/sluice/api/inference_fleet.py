@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from sluice.api.base import Declared, ObjectMeta, Reported, Rule, list_map
+from sluice.api.base import Declared, Reported, Resource, Rule, list_map
 from sluice.api.conditions import Condition
 from sluice.api.fleet_settings import ControlSpec, DataPlaneSpec, GatewayReference, MetricsSpec
 from sluice.api.indicators import Indicator
@@ -101,11 +101,10 @@ class InferenceFleetStatus(Reported):
     )
 
 
-class InferenceFleetResource(Reported):
+class InferenceFleetResource(Resource):
     """A fleet of LLM inference replicas that is held at the economic optimum of its workload mix."""
 
     api_version: Literal["sluice.dev/v1alpha1"] = "sluice.dev/v1alpha1"
     kind: Literal["InferenceFleet"] = "InferenceFleet"
-    metadata: ObjectMeta
     spec: InferenceFleetSpec
     status: InferenceFleetStatus = InferenceFleetStatus()

@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from sluice.api.base import Declared, ObjectMeta, Reported, Rule, list_map
+from sluice.api.base import Declared, Reported, Resource, Rule, list_map
 from sluice.api.conditions import Condition
 from sluice.model.law import IterationLaw
 
@@ -146,11 +146,10 @@ class IterationProfileStatus(Reported):
     )
 
 
-class IterationProfileResource(Reported):
+class IterationProfileResource(Resource):
     """The measured iteration-time law of one model, accelerator, engine and parallelism."""
 
     api_version: Literal["sluice.dev/v1alpha1"] = "sluice.dev/v1alpha1"
     kind: Literal["IterationProfile"] = "IterationProfile"
-    metadata: ObjectMeta
     spec: IterationProfileSpec
     status: IterationProfileStatus = IterationProfileStatus()

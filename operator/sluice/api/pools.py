@@ -101,7 +101,7 @@ class PoolSpec(Declared):
     decode_placement: DecodePlacement = Field(
         default="SameReplica",
         description="SameReplica: a request decodes where it was prefilled. AnyReplica: the engines move the KV cache, "
-        "so decoding may happen elsewhere in the pool.",
+        "so decoding may happen elsewhere in the pool. Recorded; plans are the same for both so far.",
     )
     cost_per_hour: Money | None = Field(
         default=None, description='Money per replica and hour, a decimal string such as "2.49". Recorded for reports.'
@@ -110,5 +110,5 @@ class PoolSpec(Declared):
         default=None,
         ge=1,
         le=1_000_000_000,
-        description="Tokens that one replica's KV cache holds. Absent: slots are assumed to bind first.",
+        description="Tokens that one replica's KV cache holds. Simulations use it; plans are not bounded by it so far.",
     )

@@ -25,8 +25,8 @@ def _program(expression: str) -> Any:
 def broken(value: Any, schema: Schema, path: str) -> Iterator[Problem]:
     """Every rule at and below ``path`` that does not hold. ``value`` has its defaults filled in."""
     for rule in schema.get(RULES_KEY, ()):
-        if not _holds(rule["rule"], value):
-            yield Problem(f"{path}: Invalid value: {rule['message']}")
+        if complaint := _complaint(rule, value):
+            yield Problem(f"{path}: Invalid value: {complaint}")
     if isinstance(value, Mapping):
         for name, child in value.items():
             if name in schema.get("properties", ()):
@@ -36,9 +36,10 @@ def broken(value: Any, schema: Schema, path: str) -> Iterator[Problem]:
             yield from broken(child, schema["items"], f"{path}[{index}]")
 
 
-def _holds(expression: str, value: Any) -> bool:
-    """Whether the rule holds; an evaluation error is a broken rule, as for the server."""
+def _complaint(rule: Mapping[str, str], value: Any) -> str:
+    """The rule's message where it does not hold, else nothing; a rule that cannot be evaluated refuses too."""
     try:
-        return bool(_program(expression).evaluate({"self": json_to_cel(value)}))
-    except CELEvalError:
-        return False
+        holds = bool(_program(rule["rule"]).evaluate({"self": json_to_cel(value)}))
+    except CELEvalError as error:
+        return f"{error} evaluating rule: {rule['message']}"
+    return "" if holds else rule["message"]

@@ -122,8 +122,6 @@ def _node(raw: Schema, definitions: Schema) -> Schema:
     node: Schema = {key: merged[key] for key in _KEPT if key in merged}
     if "description" in node:
         node["description"] = _words(node["description"])
-    if merged.get("nullable"):
-        node["nullable"] = True
     default = _without_nulls(merged.get("default"))
     if default is not None and default != []:
         node["default"] = default
@@ -146,7 +144,7 @@ def _dereferenced(raw: Schema, definitions: Schema) -> Schema:
         (chosen,) = (option for option in raw["anyOf"] if option.get("type") != "null")
         beside = {key: value for key, value in raw.items() if key != "anyOf"}
         if "default" not in raw:
-            beside["nullable"] = True
+            raise ValueError(f"a field that may be absent needs a default: {raw}")
         return _dereferenced({**_dereferenced(chosen, definitions), **beside}, definitions)
     return raw
 

@@ -54,7 +54,7 @@ def completed(value: Any, schema: Schema) -> Any:
         children = {}
         for name, child in schema["properties"].items():
             given = value.get(name)
-            if given is None and not (name in value and child.get("nullable")):
+            if given is None:
                 given = child.get("default")
                 if given is None:
                     continue
@@ -80,8 +80,6 @@ def type_name(value: Any) -> str:
 
 def violations(value: Any, schema: Schema, path: str) -> Iterator[Problem]:
     """Every violation at and below ``path``, parents first."""
-    if value is None and schema.get("nullable"):
-        return
     found = type_name(value)
     wanted = schema["type"]
     fits = found == wanted or (wanted == "number" and found == "integer")

@@ -11,8 +11,8 @@ from sluice.api.base import (
     SUBDOMAIN_PATTERN,
     Declared,
     NamedReference,
-    ObjectMeta,
     Reported,
+    Resource,
     Rule,
     list_map,
     list_set,
@@ -47,7 +47,7 @@ class MatchSpec(Declared):
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
-            "has(self.pathPrefix) || size(self.headers) > 0",
+            "has(self.pathPrefix) || (has(self.headers) && size(self.headers) > 0)",
             "match needs at least one of headers and pathPrefix",
         ),
     )
@@ -112,7 +112,7 @@ class WorkloadClassSpec(Declared):
             "a closable class cannot have a guaranteedSharePermille: closing it would break the guarantee",
         ),
         Rule(
-            "!has(self.timeouts) || !has(self.timeouts.requestMilliseconds) || self.slis.all(sli, "
+            "!has(self.timeouts) || !has(self.timeouts.requestMilliseconds) || !has(self.slis) || self.slis.all(sli, "
             "sli.signal != 'TTFT' || !has(sli.targetMilliseconds) || "
             "sli.targetMilliseconds < self.timeouts.requestMilliseconds)",
             "a TTFT target must be shorter than timeouts.requestMilliseconds: the route would cut what still keeps its "
@@ -143,7 +143,8 @@ class WorkloadClassSpec(Declared):
         default=0,
         ge=0,
         le=PERMILLE,
-        description="Share of the class's own demand to be served whatever others pay, permille.",
+        description="Share of the class's own demand to be served whatever others pay, permille. Checked against "
+        "inFlightCeiling; plans do not hold it so far.",
     )
     prices: Prices | None = Field(
         default=None, description="Token prices. Absent: the fleet's default prices, else the tier's values."
@@ -255,11 +256,10 @@ class WorkloadClassStatus(Reported):
     slis: str = Field(default="", max_length=64, description="Indicators held of those measured, such as 1/2.")
 
 
-class WorkloadClassResource(Reported):
+class WorkloadClassResource(Resource):
     """One class of inference requests: how to tell it, what it needs, what it is worth, what it was promised."""
 
     api_version: Literal["sluice.dev/v1alpha1"] = "sluice.dev/v1alpha1"
     kind: Literal["WorkloadClass"] = "WorkloadClass"
-    metadata: ObjectMeta
     spec: WorkloadClassSpec
     status: WorkloadClassStatus = WorkloadClassStatus()

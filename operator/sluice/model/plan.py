@@ -87,7 +87,9 @@ class ClassPlan(Document):
     prefill_queue: float = Field(ge=0, description="Requests waiting for their prefill.")
     decode_queue: float = Field(ge=0, description="Requests waiting for a decode slot.")
     in_flight_limit: int | None = Field(
-        ge=0, description="Prefill, decode queue and decode together; null where the class is not rationed."
+        default=None,
+        ge=0,
+        description="Prefill, decode queue and decode together; null where the class is not rationed.",
     )
     pools: tuple[ClassPoolPlan, ...] = Field(max_length=64, description="The class's share of each pool it may use.")
 
