@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from sluice.cli import plan
+from sluice.cli import plan, run
 
 application = typer.Typer(
     name="sluice",
@@ -20,6 +20,7 @@ def _sluice() -> None:
 
 
 application.command("plan")(plan.plan)
+application.command("run")(run.run)
 
 
 def main() -> None:

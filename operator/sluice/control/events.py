@@ -14,10 +14,12 @@ from enum import StrEnum
 
 from sluice.api.conditions import Condition
 from sluice.model.decision import ClassTarget, Targets
-from sluice.model.reasons import ConditionType
+from sluice.model.reasons import ConditionType, Reason
 
 MESSAGE_LIMIT = 400
 """Characters; what is longer belongs into status."""
+BY_CHOICE = frozenset({Reason.NOT_ENFORCING.value, Reason.NOT_CONFIGURED.value})
+"""What the user asked for is no news."""
 NEGATIVE = frozenset({ConditionType.STALLED.value, ConditionType.DEGRADED.value})
 
 
@@ -82,7 +84,9 @@ def transitions(
     events = []
     for condition in after:
         previous = known.get(condition.type)
-        if condition.type not in told or condition.status == "Unknown" or _says_the_same(previous, condition):
+        if condition.type not in told or condition.status == "Unknown" or condition.reason in BY_CHOICE:
+            continue
+        if previous is not None and (previous.status, previous.reason) == (condition.status, condition.reason):
             continue
         bad = _is_bad(condition)
         if previous is None and not bad:
@@ -91,10 +95,6 @@ def transitions(
         message = bounded(f"{condition.type}={condition.status}: {condition.message}")
         events.append(Event(subject, kind, condition.reason, message))
     return tuple(events)
-
-
-def _says_the_same(previous: Condition | None, condition: Condition) -> bool:
-    return previous is not None and (previous.status, previous.reason) == (condition.status, condition.reason)
 
 
 def _is_bad(condition: Condition) -> bool:

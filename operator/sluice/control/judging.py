@@ -77,13 +77,13 @@ _ORDER = {reason: position for position, reason in enumerate(Reason)}
 
 
 def verdict(type_: ConditionType, findings: Iterable[Finding], otherwise: Verdict) -> Verdict:
-    """The condition that ``findings`` make: the gravest decides, and equally grave ones are listed."""
+    """The condition that ``findings`` make: the gravest decides, and those of the same reason are listed."""
     mine = [finding for finding in findings if finding.condition is type_]
     if not mine:
         return otherwise
     mine.sort(key=lambda finding: (_RANK[status_of(finding)], not finding.blocking, _ORDER[finding.reason]))
     first = mine[0]
-    alike = list(dict.fromkeys(f.message for f in mine if status_of(f) == status_of(first)))
+    alike = list(dict.fromkeys(finding.message for finding in mine if finding.reason is first.reason))
     message = "; ".join(alike[:MESSAGES_SHOWN])
     if len(alike) > MESSAGES_SHOWN:
         message += f"; and {len(alike) - MESSAGES_SHOWN} more"

@@ -25,6 +25,7 @@ DEBOUNCE_SECONDS = 0.1
 PASS_TIMEOUT_SECONDS = 45.0
 """A pass ends by its own time-outs well before; this is the last resort."""
 HEARTBEAT_SECONDS = 1.0
+SURVEY_SECONDS = 5.0
 JITTER = 0.1
 """Periods vary by this share, so that fleets (and operators) do not fall into step."""
 LONGEST_BACKOFF_SECONDS = 60.0
@@ -40,7 +41,11 @@ class FleetPasses(Protocol):
         ...
 
     async def end(self, key: FleetKey) -> None:
-        """The fleet is gone: withdraw what it owned outside the API server, forget it."""
+        """The fleet is gone: nothing of it may bind any longer."""
+        ...
+
+    async def survey(self, view: WorldView) -> None:
+        """Tell about objects that belong to no fleet."""
         ...
 
 
@@ -75,13 +80,15 @@ class Loop:
         self._random = randomness or Random()  # noqa: S311 - jitter, not a secret
         self._fleets: dict[FleetKey, _Fleet] = {}
         self._turned: float | None = None
+        self._surveyed: WorldView | None = None
 
     async def run(self) -> None:
         """Turn until cancelled."""
         try:
             while True:
-                self._match(self._world.view())
                 self._turned = self._clock.monotonic()
+                self._match(self._world.view())
+                await self._survey()
                 for namespace in await self._changed():
                     self._wake(namespace)
         finally:
@@ -89,9 +96,22 @@ class Loop:
 
     async def _changed(self) -> frozenset[str]:
         try:
-            return await asyncio.wait_for(self._world.changed(), HEARTBEAT_SECONDS)
+            async with asyncio.timeout(HEARTBEAT_SECONDS):
+                return await self._world.changed()
         except TimeoutError:
             return frozenset()
+
+    async def _survey(self) -> None:
+        """Only where the view is another one than last time: the world hands out the same until it changes."""
+        view = self._world.view()
+        if view is self._surveyed:
+            return
+        try:
+            async with asyncio.timeout(SURVEY_SECONDS):
+                await self._passes.survey(view)
+            self._surveyed = view
+        except Exception:
+            log.exception("the survey failed")
 
     def _wake(self, namespace: str) -> None:
         for (home, _), fleet in self._fleets.items():
@@ -118,7 +138,10 @@ class Loop:
             fleet.passes += 1
             fleet.finished = self._clock.monotonic()
             prompt = await self._pause(fleet, failures)
-        await self._passes.end(key)
+        try:
+            await self._passes.end(key)
+        except Exception:
+            log.exception("taking leave of a fleet failed", extra={"fleet": "/".join(key)})
         self._metrics.forget_fleet(*key)
 
     async def _pass(self, key: FleetKey, fleet: _Fleet, *, prompt: bool) -> bool:

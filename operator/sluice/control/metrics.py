@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 FLEET = ("namespace", "fleet")
@@ -84,6 +84,7 @@ class Metrics:
     content_type = CONTENT_TYPE_LATEST
 
     def __init__(self, version: str) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # untyped there; they only double the series
         self._registry = CollectorRegistry()
         registry = self._registry
         self._gauge = {row.name: Gauge(row.name, row.help, row.labels, registry=registry) for row in _rows(Kind.GAUGE)}

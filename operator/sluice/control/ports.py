@@ -8,7 +8,7 @@ measures; actuators (``sluice.actuate.port``) write; the *sink* shows status; th
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -17,7 +17,9 @@ from typing import Any, Protocol
 from sluice.api.resources import InferenceFleetResource, IterationProfileResource, WorkloadClassResource
 from sluice.control.events import Event
 from sluice.model.fleet import Fleet, WorkloadClass
+from sluice.model.plan import Plan
 from sluice.model.snapshot import Observation
+from sluice.observe.proxies import Proxies
 
 FleetKey = tuple[str, str]
 """(namespace, name) of a fleet that exists or that a class refers to."""
@@ -61,8 +63,10 @@ class WorldView:
     objects: tuple[Mapping[str, Any], ...] = ()
     """Pods, EndpointSlices, Services, Deployments, Gateways, routes as documents."""
     refusals: tuple[Refusal, ...] = ()
-    unwatched: tuple[str, ...] = ()
-    """Kinds that are not served or that the service account may not read."""
+    unwatched: frozenset[str] = frozenset()
+    """Kinds that are not served, or that the service account may not read."""
+    complete: bool = False
+    """Whether ``objects`` holds every object there is (a watch), or what somebody wrote down (files)."""
 
     @cached_property
     def fleet_keys(self) -> frozenset[FleetKey]:
@@ -101,16 +105,42 @@ class World(Protocol):
 class Observer(Protocol):
     """Measures. Own threads, own time-outs; a failure is in ``Observation.problems``, never raised."""
 
-    async def observe(self, fleet: Fleet, classes: tuple[WorkloadClass, ...], now: float) -> Observation:
-        """The samples of one fleet at ``now``."""
+    async def observe(
+        self, fleet: Fleet, classes: Sequence[WorkloadClass], now: float, around: Proxies | None = None
+    ) -> Observation:
+        """The samples of one fleet at ``now``; ``around`` is what the world tells of its proxies."""
         ...
+
+    async def close(self) -> None:
+        """End threads and connections."""
+        ...
+
+
+class Secrets(Protocol):
+    """Reads single Secrets by name, with no right to list them."""
+
+    async def read(self, namespace: str, name: str) -> Mapping[str, str] | None:
+        """The decoded values, or None where the Secret does not exist or may not be read."""
+        ...
+
+
+class NotTold(Exception):  # noqa: N818 - an outcome, not a mistake in the program
+    """A status could not be written; the next pass tries again."""
 
 
 class StatusSink(Protocol):
     """Where status is shown."""
 
     async def write(self, ref: Ref, status: Mapping[str, Any]) -> None:
-        """Replace the status document of one object. Raises OSError-like errors for the world's faults."""
+        """Replace the status document of one object; raises :class:`NotTold` where that fails."""
+        ...
+
+    def lacks(self, ref: Ref) -> bool:
+        """Whether what was written last has got lost, so that it must be written again."""
+        ...
+
+    async def keep_plan(self, key: FleetKey, plan: Plan) -> None:
+        """Put the plan where people look for it, where status is not such a place. Never raises."""
         ...
 
 

@@ -43,7 +43,7 @@ class Account:
     workloads: tuple[WorkloadClass, ...] = ()
     """The classes that could be resolved."""
     supplies: tuple[PoolSupply, ...] = ()
-    observation: Observation = Observation()
+    observation: Observation = field(default_factory=Observation)
     observation_age: float | None = None
     demand: Demand | None = None
     decision: Decision | None = None
@@ -67,13 +67,18 @@ class Told:
     resource: Resource
     status: BaseModel
 
+    @property
+    def is_news(self) -> bool:
+        """Whether it differs from what the object bears."""
+        return statuses.document(self.status) != statuses.document(self.resource.status)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """What is to be told."""
 
     statuses: tuple[Told, ...] = ()
-    """Only those that differ from what the objects bear."""
+    """Of every object that the pass looked at, news or not."""
     events: tuple[Event, ...] = ()
     figures: gauges.Figures = field(default_factory=dict)
 
@@ -98,8 +103,7 @@ def report(account: Account) -> Report:
         one, heard = _class_report(account, entry, fleet_verdicts)
         told.append(one)
         events += heard
-    changed = tuple(one for one in told if statuses.document(one.status) != statuses.document(one.resource.status))
-    return Report(statuses=changed, events=tuple(events), figures=_figures(account, conditions))
+    return Report(statuses=tuple(told), events=tuple(events), figures=_figures(account, conditions))
 
 
 def ref_of(resource: Resource) -> Ref:

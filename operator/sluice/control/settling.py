@@ -67,5 +67,5 @@ def _same_measure(before: float | None, after: float | None, tolerance: float) -
 
 
 def rounded(value: float) -> str:
-    """Three significant digits for a column."""
-    return f"{value:.3g}"
+    """Three significant digits for a column, and never an exponent."""
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"

@@ -67,3 +67,16 @@ class Workers:
     def close(self) -> None:
         """Let running calls end by themselves and take no new ones."""
         self._executor.shutdown(wait=False, cancel_futures=True)
+
+
+class Crews:
+    """The kinds of blocking work that a pass does, each with threads of its own."""
+
+    def __init__(self, *, thinking_seconds: float = 30.0, writing_seconds: float = 20.0) -> None:
+        self.thinking = Workers("solving", threads=2, timeout_seconds=thinking_seconds)
+        self.writing = Workers("writing", threads=4, timeout_seconds=writing_seconds)
+
+    def close(self) -> None:
+        """Let running calls end by themselves."""
+        self.thinking.close()
+        self.writing.close()

@@ -15,7 +15,7 @@ Errors, split by what the caller does::
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,10 @@ class Unreachable(Exception):  # noqa: N818 - a state of the world
     """The API server did not answer."""
 
 
+# The client is not typed; these are all that we call of it besides its two classes.
+_LOAD_KUBECONFIG: Callable[..., None] = kubernetes.config.load_kube_config
+_LOAD_INCLUSTER: Callable[..., None] = kubernetes.config.load_incluster_config
+
 _ERRORS = {403: Forbidden, 404: NotFound, 409: Conflict}
 
 
@@ -70,18 +74,19 @@ class Cluster:
         """With ``kubeconfig``, else in-cluster, else the user's default kubeconfig."""
         configuration = kubernetes.client.Configuration()
         if kubeconfig is not None:
-            kubernetes.config.load_kube_config(config_file=str(kubeconfig), client_configuration=configuration)
+            _LOAD_KUBECONFIG(config_file=str(kubeconfig), client_configuration=configuration)
             return cls(kubernetes.client.ApiClient(configuration))
         try:
-            kubernetes.config.load_incluster_config(client_configuration=configuration)
+            _LOAD_INCLUSTER(client_configuration=configuration)
         except kubernetes.config.ConfigException:
-            kubernetes.config.load_kube_config(client_configuration=configuration)
+            _LOAD_KUBECONFIG(client_configuration=configuration)
         return cls(kubernetes.client.ApiClient(configuration))
 
     @property
     def configuration(self) -> kubernetes.client.Configuration:
         """Server, certificates and token, for kopf's login."""
-        return self._api.configuration
+        configuration: kubernetes.client.Configuration = self._api.configuration
+        return configuration
 
     def serves(self, kind: ObjectKind) -> bool:
         """Whether the server knows the kind (discovery; needs no rights on it)."""
@@ -152,8 +157,8 @@ class Cluster:
             auth_settings=["BearerToken"],
         )
         try:
-            answer = self._api.call_api(*serialized, _request_timeout=REQUEST_TIMEOUT_SECONDS)
-            data = answer.read()
+            answer: Any = self._api.call_api(*serialized, _request_timeout=REQUEST_TIMEOUT_SECONDS)
+            data: bytes = answer.read()
         except urllib3.exceptions.HTTPError as error:
             raise Unreachable(f"{method} {path}: {error}") from error
         except kubernetes.client.ApiException as error:

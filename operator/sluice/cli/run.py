@@ -1,0 +1,59 @@
+"""``sluice run``: the control loop, against an API server or a directory of manifests."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class LogLevel(StrEnum):
+    """Least severe lines that are written."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+def run(  # noqa: PLR0913, PLR0917 - each parameter is one option of the command
+    standalone: Annotated[
+        Path | None,
+        typer.Option(help="Directory of manifests to use instead of an API server.", exists=True, file_okay=False),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Standalone: folder for status, plans and Envoy's files.")] = None,
+    namespace: Annotated[
+        list[str] | None,
+        typer.Option(help="Namespace to watch; may be repeated. Absent: the one we run in."),
+    ] = None,
+    all_namespaces: Annotated[bool, typer.Option("--all-namespaces", help="Watch every namespace.")] = False,
+    kubeconfig: Annotated[Path | None, typer.Option(help="Absent: in-cluster, else the default one.")] = None,
+    http_address: Annotated[
+        str | None, typer.Option(help="Address of probes and metrics. Default: all; standalone: loopback.")
+    ] = None,
+    http_port: Annotated[int, typer.Option(help="Port of probes and metrics; 0 takes a free one.", min=0)] = 8080,
+    log_level: Annotated[LogLevel, typer.Option(help="Least severe log lines that are written.")] = LogLevel.INFO,
+) -> None:
+    """Keep fleets at their optimum until stopped."""
+    import asyncio  # noqa: PLC0415 - sluice --help stays quick
+
+    from sluice.control import logs  # noqa: PLC0415 - as above
+
+    logs.configure(log_level.value)
+    if standalone is not None:
+        if out is None:
+            raise typer.BadParameter("--standalone needs --out", param_hint="--out")
+        if namespace or all_namespaces or kubeconfig:
+            raise typer.BadParameter("--standalone takes no API server's options", param_hint="--standalone")
+        from sluice.control.standalone import StandaloneSettings, run_until_stopped  # noqa: PLC0415 - as above
+
+        settings = StandaloneSettings(
+            manifests=standalone, out=out, address=http_address or "127.0.0.1", port=http_port
+        )
+        asyncio.run(run_until_stopped(settings))
+        return
+    if out is not None:
+        raise typer.BadParameter("--out belongs to --standalone", param_hint="--out")
+    raise typer.Exit(code=2)

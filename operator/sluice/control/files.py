@@ -1,0 +1,144 @@
+"""Status and plans as files: what ``kubectl get`` and ``kubectl describe`` would show.
+
+``OUT/status/<kind>.<namespace>.<name>.json`` and ``OUT/plan.<namespace>.<fleet>.json``, each
+replaced by atomic rename. Written off the event loop: a file system may hang like any
+other server. What cannot be written is kept in memory, logged once, and written as soon
+as that is possible again.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sluice.control.ports import FleetKey, Ref
+from sluice.control.workers import Overloaded, Workers
+from sluice.model.plan import Plan
+
+log = logging.getLogger("sluice.files")
+
+Signature = tuple[int, int, int]
+
+
+class StatusFiles:
+    """The files below the output folder."""
+
+    def __init__(self, out: Path) -> None:
+        self._out = out
+        self._workers = Workers("files", threads=1, timeout_seconds=10.0)
+        self._known: dict[Ref, Mapping[str, Any]] = {}
+        self._signatures: dict[Path, Signature | None] = {}
+        self._plans: dict[FleetKey, Plan] = {}
+        self._complaint = ""
+        self.revision = 0
+        """Moves with every status: who caches what is shown compares it."""
+
+    def status(self, ref: Ref) -> Mapping[str, Any]:
+        """The status an object bears: as written by us, or found on disk at the start."""
+        if ref not in self._known:
+            self._known[ref] = _read(self._path(ref))
+            self._signatures[self._path(ref)] = _signature(self._path(ref))
+        return self._known[ref]
+
+    async def write(self, ref: Ref, status: Mapping[str, Any]) -> None:
+        """Replace the file of one object."""
+        self._known[ref] = status
+        self.revision += 1
+        await self._put(self._path(ref), json.dumps(status, indent=2, ensure_ascii=False) + "\n")
+
+    def lacks(self, ref: Ref) -> bool:
+        """Whether the file is gone or is not the one we wrote."""
+        path = self._path(ref)
+        return self._signatures.get(path) is None or _signature(path) != self._signatures[path]
+
+    async def keep_plan(self, key: FleetKey, plan: Plan) -> None:
+        """The whole plan of a fleet, in its own schema."""
+        path = self._out / f"plan.{key[0]}.{key[1]}.json"
+        if self._plans.get(key) == plan and _signature(path) == self._signatures.get(path):
+            return
+        text = plan.model_dump_json(by_alias=True, indent=2) + "\n"
+        if self._signatures.get(path) is None and _text(path) == text:
+            self._signatures[path] = _signature(path)  # a restart finds the file as it would write it
+        else:
+            await self._put(path, text)
+        self._plans[key] = plan
+
+    def forget(self, ref: Ref) -> None:
+        """The object is gone: its status goes too."""
+        self._known.pop(ref, None)
+        self._signatures.pop(self._path(ref), None)
+        self.revision += 1
+        try:
+            self._path(ref).unlink(missing_ok=True)
+        except OSError as error:
+            log.debug("status of %s not removed: %s", ref, error)
+
+    def shown(self) -> tuple[Ref, ...]:
+        """The objects whose status lies in the folder."""
+        found = []
+        for path in sorted(self._folder.glob("*.json")) if self._folder.is_dir() else ():
+            kind, _, rest = path.stem.partition(".")
+            namespace, _, name = rest.partition(".")
+            found.append(Ref(kind=kind, namespace=namespace, name=name))
+        return tuple(found)
+
+    def close(self) -> None:
+        """Let go of the thread."""
+        self._workers.close()
+
+    @property
+    def _folder(self) -> Path:
+        return self._out / "status"
+
+    def _path(self, ref: Ref) -> Path:
+        return self._folder / f"{ref.kind}.{ref.namespace}.{ref.name}.json"
+
+    async def _put(self, path: Path, text: str) -> None:
+        try:
+            self._signatures[path] = await self._workers.run(_replace, path, text)
+        except (OSError, TimeoutError, Overloaded) as error:
+            self._signatures[path] = None
+            self._complain(f"{getattr(error, 'strerror', None) or error}: {path}")
+        else:
+            self._complaint = ""
+
+    def _complain(self, message: str) -> None:
+        if message != self._complaint:
+            log.warning("cannot write: %s", message)
+            self._complaint = message
+
+
+def _replace(path: Path, text: str) -> Signature | None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.draft")
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(path)
+    return _signature(path)
+
+
+def _signature(path: Path) -> Signature | None:
+    """What tells a replaced file from the one we wrote."""
+    try:
+        found = os.stat(path)  # noqa: PTH116 - one call, no exception hierarchy of its own
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    try:
+        document = json.loads(_text(path) or "{}")
+    except ValueError:
+        return {}
+    return document if isinstance(document, dict) else {}

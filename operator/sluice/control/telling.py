@@ -1,0 +1,97 @@
+"""The order of telling: one status write per object, then events, then metrics.
+
+An event never claims what was not written: the events of an object whose status could not
+be written wait for the pass that writes it, because they are derived from the difference.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+
+from sluice.api.conditions import Condition
+from sluice.api.iteration_profile import IterationProfileResource, IterationProfileStatus
+from sluice.control import judging, statuses
+from sluice.control.judging import Verdict
+from sluice.control.metrics import Metrics
+from sluice.control.ports import FleetKey, NotTold, Recorder, Ref, Refusal, Resource, StatusSink, WorldView, rfc3339
+from sluice.control.report import Report, ref_of
+from sluice.model.plan import Plan
+from sluice.model.reasons import ConditionType, Reason
+
+log = logging.getLogger("sluice.telling")
+
+
+class Telling:
+    """Writes reports to where people look."""
+
+    def __init__(self, *, sink: StatusSink, recorder: Recorder, metrics: Metrics) -> None:
+        self._sink = sink
+        self._recorder = recorder
+        self._metrics = metrics
+
+    async def tell(self, report: Report, key: FleetKey) -> None:
+        """Everything a pass has to say."""
+        silent: set[tuple[str, str]] = set()
+        for told in report.statuses:
+            needed = told.is_news or self._sink.lacks(told.ref)
+            if needed and not await self._write(told.ref, statuses.document(told.status)):
+                silent.add((told.ref.kind, told.ref.name))
+        events = tuple(event for event in report.events if (event.subject.kind, event.subject.name) not in silent)
+        if events:
+            await self._recorder.publish(events)
+            for event in events:
+                self._metrics.count("sluice_events_total", type=event.type.value)
+        self._metrics.show_fleet(*key, report.figures)
+
+    async def keep_plan(self, key: FleetKey, plan: Plan) -> None:
+        """The plan in force, for those who read it whole."""
+        await self._sink.keep_plan(key, plan)
+
+    async def survey(self, view: WorldView, now: float) -> None:
+        """The status of profiles, and of objects that cannot be read and have no good version in force."""
+        for profile in view.profiles:
+            status = _profile_status(profile, now)
+            if statuses.document(status) != statuses.document(profile.status) or self._sink.lacks(ref_of(profile)):
+                await self._write(ref_of(profile), statuses.document(status))
+        resources: tuple[Resource, ...] = (*view.fleets, *view.classes, *view.profiles)
+        known = {ref_of(resource) for resource in resources}
+        for refusal in view.refusals:
+            if refusal.ref not in known:
+                await self._tell_refusal(refusal, now)
+
+    async def _tell_refusal(self, refusal: Refusal, now: float) -> None:
+        before = tuple(Condition.model_validate(entry) for entry in refusal.status.get("conditions") or ())
+        message = "; ".join(refusal.problems)
+        verdicts = [
+            Verdict(ConditionType.ACCEPTED, "False", Reason.INVALID, message),
+            Verdict(ConditionType.READY, "False", Reason.INVALID, f"Accepted: {message}"),
+            Verdict(ConditionType.STALLED, "True", Reason.INVALID, message),
+        ]
+        after = judging.conditions(before, verdicts, generation=refusal.generation, now_rfc3339=rfc3339(now))
+        if after != before or self._sink.lacks(refusal.ref):
+            conditions = [entry.model_dump(mode="json", by_alias=True) for entry in after]
+            await self._write(refusal.ref, {"observedGeneration": refusal.generation, "conditions": conditions})
+
+    async def _write(self, ref: Ref, document: dict[str, object]) -> bool:
+        try:
+            await self._sink.write(ref, document)
+        except NotTold as error:
+            log.warning("status not written: %s", error, extra={"object": str(ref)})
+            return False
+        self._metrics.count("sluice_status_writes_total", kind=ref.kind)
+        return True
+
+
+def _profile_status(profile: IterationProfileResource, now: float) -> IterationProfileStatus:
+    verdicts: Iterable[Verdict] = (
+        Verdict(ConditionType.ACCEPTED, "True", Reason.ACCEPTED, "the law can be used"),
+        Verdict(ConditionType.READY, "True", Reason.READY, "the law can be used"),
+    )
+    conditions = judging.conditions(
+        profile.status.conditions,
+        tuple(verdicts),
+        generation=profile.metadata.generation,
+        now_rfc3339=rfc3339(now),
+    )
+    return IterationProfileStatus(observed_generation=profile.metadata.generation, conditions=conditions)
