@@ -36,12 +36,14 @@ from sluice.observe.promql import Shape, Term
 class Formula:
     """A signal as a sum of terms, or as a ratio of two sums."""
 
-    needs: tuple[str, ...]
-    """Dated terms that must be there; the oldest of them dates the result. Others count as zero where absent."""
+    dated_by: str
+    """The term that must be there and whose newest point dates the result."""
     plus: tuple[str, ...]
     minus: tuple[str, ...] = ()
     per: str | None = None
     """A term to divide by."""
+    needs: tuple[str, ...] = ()
+    """Further terms that must be there; all others count as zero where they are absent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,13 +84,13 @@ def _counters(key: str, names: Mapping[str, str], dated: frozenset[str] = frozen
 
 
 def _mean(numerator: str, denominator: str) -> Formula:
-    return Formula(needs=(numerator, denominator), plus=(numerator,), per=denominator)
+    return Formula(dated_by=denominator, plus=(numerator,), per=denominator, needs=(numerator,))
 
 
 def _histogram(name: str, metric: str, key: str, matcher: str = "") -> tuple[Term, ...]:
-    """The two terms of a histogram's mean; both dated, for both have to be there."""
+    """The two terms of a histogram's mean; they are scraped together, so one of them is dated."""
     return (
-        Term(name=f"{name}_sum", metric=f"{metric}_sum", key=key, matcher=matcher, dated=True),
+        Term(name=f"{name}_sum", metric=f"{metric}_sum", key=key, matcher=matcher),
         Term(name=f"{name}_count", metric=f"{metric}_count", key=key, matcher=matcher, dated=True),
     )
 
@@ -113,13 +115,13 @@ ENVOY = Entry(
         Term(name=LIMITED, metric="envoy_http_local_rate_limit_enforced", key=_LIMIT_PREFIX),
     ),
     formulas={
-        Signal.OFFERED_RATE: (Formula(needs=("total",), plus=(*_FIRST_ATTEMPTS, LIMITED), minus=("retry",)),),
-        Signal.ADMITTED_RATE: (Formula(needs=("total",), plus=("total",), minus=("retry",)),),
-        Signal.REFUSED_RATE: (Formula(needs=("total",), plus=("active_overflow", "pending_overflow", LIMITED)),),
-        Signal.IN_FLIGHT: (Formula(needs=("active",), plus=("active",)),),
+        Signal.OFFERED_RATE: (Formula(dated_by="total", plus=(*_FIRST_ATTEMPTS, LIMITED), minus=("retry",)),),
+        Signal.ADMITTED_RATE: (Formula(dated_by="total", plus=("total",), minus=("retry",)),),
+        Signal.REFUSED_RATE: (Formula(dated_by="total", plus=("active_overflow", "pending_overflow", LIMITED)),),
+        Signal.IN_FLIGHT: (Formula(dated_by="active", plus=("active",)),),
     },
 )
-FORWARDED = Formula(needs=("total",), plus=_FIRST_ATTEMPTS, minus=("retry",))
+FORWARDED = Formula(dated_by="total", plus=_FIRST_ATTEMPTS, minus=("retry",))
 """First attempts of a cluster, without what never reached the router."""
 
 LISTENER = Entry(
@@ -136,9 +138,9 @@ LISTENER = Entry(
     ),
     formulas={},
 )
-LISTENER_FORWARDED = Formula(needs=("routed",), plus=("routed",), minus=("no_route", "direct", "redirect"))
+LISTENER_FORWARDED = Formula(dated_by="routed", plus=("routed",), minus=("no_route", "direct", "redirect"))
 """Requests that the router sent to some cluster."""
-LISTENER_UNROUTED = Formula(needs=("routed",), plus=("no_route",))
+LISTENER_UNROUTED = Formula(dated_by="routed", plus=("no_route",))
 
 _EPP = "llm_d_epp_"
 _STREAMING = 'streaming="true"'
@@ -154,16 +156,17 @@ ENDPOINT_PICKER = Entry(
         *_histogram("tpot", f"{_EPP}request_streaming_tpot_seconds", "fairness_id"),
     ),
     formulas={
-        Signal.OFFERED_RATE: (Formula(needs=("requests",), plus=("requests",)),),
-        Signal.ADMITTED_RATE: (Formula(needs=("requests",), plus=("requests",)),),
-        Signal.IN_FLIGHT: (Formula(needs=("running",), plus=("running",)),),
+        Signal.OFFERED_RATE: (Formula(dated_by="requests", plus=("requests",)),),
+        Signal.ADMITTED_RATE: (Formula(dated_by="requests", plus=("requests",)),),
+        Signal.IN_FLIGHT: (Formula(dated_by="running", plus=("running",)),),
         Signal.PROMPT_TOKENS: (_mean("prompt_sum", "prompt_count"),),
         Signal.UNCACHED_PROMPT_TOKENS: (
             Formula(
-                needs=("prompt_sum", "prompt_count", "cached_sum"),
+                dated_by="prompt_count",
                 plus=("prompt_sum",),
                 minus=("cached_sum",),
                 per="prompt_count",
+                needs=("prompt_sum", "cached_sum"),
             ),
         ),
         Signal.OUTPUT_TOKENS: (_mean("output_sum", "output_count"),),
@@ -179,7 +182,7 @@ VLLM = Entry(
     terms=(
         *_counters(_MODEL, {"requests": "vllm:request_success_total"}, frozenset({"requests"})),
         Term(name="running", metric="vllm:num_requests_running", key=_MODEL, shape=Shape.MEAN, dated=True),
-        Term(name="waiting", metric="vllm:num_requests_waiting", key=_MODEL, shape=Shape.MEAN, dated=True),
+        Term(name="waiting", metric="vllm:num_requests_waiting", key=_MODEL, shape=Shape.MEAN),
         *_histogram("prompt", "vllm:request_prompt_tokens", _MODEL),
         *_histogram("computed", "vllm:request_prefill_kv_computed_tokens", _MODEL),
         *_histogram("output", "vllm:request_generation_tokens", _MODEL),
@@ -189,9 +192,9 @@ VLLM = Entry(
         *_histogram("old_tpot", "vllm:time_per_output_token_seconds", _MODEL),
     ),
     formulas={
-        Signal.OFFERED_RATE: (Formula(needs=("requests",), plus=("requests",)),),
-        Signal.ADMITTED_RATE: (Formula(needs=("requests",), plus=("requests",)),),
-        Signal.IN_FLIGHT: (Formula(needs=("running", "waiting"), plus=("running", "waiting")),),
+        Signal.OFFERED_RATE: (Formula(dated_by="requests", plus=("requests",)),),
+        Signal.ADMITTED_RATE: (Formula(dated_by="requests", plus=("requests",)),),
+        Signal.IN_FLIGHT: (Formula(dated_by="running", plus=("running", "waiting"), needs=("waiting",)),),
         Signal.PROMPT_TOKENS: (_mean("prompt_sum", "prompt_count"),),
         Signal.UNCACHED_PROMPT_TOKENS: (_mean("computed_sum", "computed_count"),),
         Signal.OUTPUT_TOKENS: (_mean("output_sum", "output_count"),),
@@ -217,28 +220,29 @@ SGLANG = Entry(
                 "cached_total": "sglang:cached_tokens_total",
                 "output_total": "sglang:generation_tokens_total",
             },
-            frozenset({"requests", "prompt_total", "cached_total", "output_total"}),
+            frozenset({"requests"}),
         ),
         Term(name="running", metric="sglang:num_running_reqs", key=_MODEL, shape=Shape.MEAN, dated=True),
-        Term(name="waiting", metric="sglang:num_queue_reqs", key=_MODEL, shape=Shape.MEAN, dated=True),
+        Term(name="waiting", metric="sglang:num_queue_reqs", key=_MODEL, shape=Shape.MEAN),
         *_histogram("computed", "sglang:uncached_prompt_tokens_histogram", _MODEL),
         *_histogram("ttft", "sglang:time_to_first_token_seconds", _MODEL),
         *_histogram("itl", "sglang:inter_token_latency_seconds", _MODEL),
         *_histogram("old_tpot", "sglang:time_per_output_token_seconds", _MODEL),
     ),
     formulas={
-        Signal.OFFERED_RATE: (Formula(needs=("requests",), plus=("requests",)),),
-        Signal.ADMITTED_RATE: (Formula(needs=("requests",), plus=("requests",)),),
-        Signal.IN_FLIGHT: (Formula(needs=("running", "waiting"), plus=("running", "waiting")),),
+        Signal.OFFERED_RATE: (Formula(dated_by="requests", plus=("requests",)),),
+        Signal.ADMITTED_RATE: (Formula(dated_by="requests", plus=("requests",)),),
+        Signal.IN_FLIGHT: (Formula(dated_by="running", plus=("running", "waiting"), needs=("waiting",)),),
         # Totals over requests: the histograms of lengths are off unless the server is told to keep them.
         Signal.PROMPT_TOKENS: (_mean("prompt_total", "requests"),),
         Signal.UNCACHED_PROMPT_TOKENS: (
             _mean("computed_sum", "computed_count"),
             Formula(
-                needs=("prompt_total", "requests", "cached_total"),
+                dated_by="requests",
                 plus=("prompt_total",),
                 minus=("cached_total",),
                 per="requests",
+                needs=("prompt_total", "cached_total"),
             ),
         ),
         Signal.OUTPUT_TOKENS: (_mean("output_total", "requests"),),

@@ -25,7 +25,7 @@ NEWEST_SUFFIX = "@"
 """A term with this suffix carries the time of the newest point instead of a value."""
 _SPECIAL = frozenset("\\.+*?()|[]{}^$")
 _LEAST_LOOKBACK_SECONDS = 300.0
-_LOOKBACK_STEP_SECONDS = 5
+_LOOKBACK_STEP_SECONDS = 10
 _MEAN_POINTS = 12
 """Points on the grid that a gauge's mean is taken over."""
 

@@ -40,15 +40,15 @@ def evaluate(
     formula: Formula, readings: Readings, key: str, source: Source, *, now: float, maximum_age: float
 ) -> Sample | GapReason:
     """One formula for one class."""
-    dates = [readings.newest.get((key, term)) for term in formula.needs]
-    known = [date for date in dates if date is not None]
-    if len(known) < len(dates):
+    at_seconds = readings.newest.get((key, formula.dated_by))
+    if at_seconds is None:
         return GapReason.NO_SERIES
-    at_seconds = min(known)
     if not now - at_seconds <= maximum_age:
         return GapReason.STALE
-    if any(readings.value(key, term) is None for term in formula.needs):
+    if readings.value(key, formula.dated_by) is None:
         return GapReason.TOO_YOUNG
+    if any(readings.value(key, term) is None for term in formula.needs):
+        return GapReason.NO_SERIES
     value = _total(formula.plus, readings, key) - _total(formula.minus, readings, key)
     if formula.per is not None:
         divisor = readings.value(key, formula.per) or 0.0

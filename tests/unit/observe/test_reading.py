@@ -18,7 +18,7 @@ KEY = "chat"
 
 
 def readings(values: dict[str, float], newest: dict[str, float] | None = None) -> Readings:
-    dates = {name: NOW for name in values} if newest is None else newest
+    dates = dict.fromkeys(values, NOW) if newest is None else newest
     return Readings(
         values={(KEY, name): value for name, value in values.items()},
         newest={(KEY, name): date for name, date in dates.items()},
@@ -136,6 +136,13 @@ def read(entry: Entry, signal: Signal, found: Readings) -> Sample | GapReason:
             id="of several names the one that came closest tells why",
         ),
         pytest.param(
+            VLLM,
+            Signal.IN_FLIGHT,
+            readings({"running": 3.0}),
+            GapReason.NO_SERIES,
+            id="requests that run are not all that are in flight",
+        ),
+        pytest.param(
             ENDPOINT_PICKER,
             Signal.UNCACHED_PROMPT_TOKENS,
             readings({"prompt_sum": 1000.0, "prompt_count": 2.0, "cached_sum": 600.0}),
@@ -162,11 +169,13 @@ def test_answers_become_samples_or_gaps(
         assert outcome is expected
 
 
-def test_a_sample_is_as_old_as_its_oldest_part() -> None:
-    found = readings({"output_sum": 5.0, "output_count": 1.0}, {"output_sum": NOW - 7, "output_count": NOW - 3})
+@pytest.mark.parametrize(("at_seconds", "age"), [(NOW - 7, 7), (NOW + 5, 0)], ids=["an old point", "a clock ahead"])
+def test_a_sample_is_as_old_as_its_newest_point(at_seconds: float, age: float) -> None:
+    found = readings({"output_sum": 5.0, "output_count": 1.0}, {"output_count": at_seconds})
     outcome = read(VLLM, Signal.OUTPUT_TOKENS, found)
     assert isinstance(outcome, Sample)
-    assert outcome.age_seconds(NOW) == 7
+    assert outcome.age_seconds(NOW) == age
+    assert outcome.at_seconds <= NOW
     assert outcome.source is Source.VLLM
 
 
@@ -180,9 +189,9 @@ def test_formulas_name_terms_that_are_asked_for(entry: Entry) -> None:
     assert len(terms) == len(entry.terms)
     for formulas in entry.formulas.values():
         for formula in formulas:
-            assert {*formula.plus, *formula.minus} <= set(terms)
-            assert formula.per is None or formula.per in formula.needs
-            assert all(terms[name].dated for name in formula.needs)
+            assert {*formula.plus, *formula.minus, *formula.needs} <= set(terms)
+            assert formula.per is None or formula.per == formula.dated_by
+            assert terms[formula.dated_by].dated
     if entry.first_tokens:
         assert terms[entry.first_tokens.dated_by].dated
 
