@@ -36,7 +36,7 @@ from sluice.model.fleet import (
     SliStatistic,
     WorkloadClass,
 )
-from sluice.model.signal import GapReason, Signal, Source
+from sluice.model.signal import GapReason, Sample, Signal, Source
 from sluice.model.snapshot import Observation
 from sluice.observe.catalogue import ENVOY, FORWARDED, LISTENER, LISTENER_FORWARDED, PROXIES
 from sluice.observe.envoy_admin import CONFIGURED, ROUTE, EnvoyAdmin
@@ -99,6 +99,36 @@ CLASSES = (
 
 def cluster(name: str) -> str:
     return naming.files_cluster(NAMESPACE, name)
+
+
+DOOMED = workload("doomed")
+
+
+class Doomed(BaseHTTPRequestHandler):
+    """An endpoint picker that will go away."""
+
+    def do_GET(self) -> None:
+        body = b'llm_d_epp_request_total{fairness_id="doomed"} 7\n'
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
+        """Say nothing."""
+
+
+@contextmanager
+def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[ThreadingHTTPServer]:
+    """A local server in threads of its own."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 class Exporter:
@@ -198,6 +228,7 @@ class World:
     admin: str
     entry: str
     prometheus: str
+    doomed: ThreadingHTTPServer
 
     def send(self, name: str, path: str = "/", times: int = 1) -> list[int]:
         """Status codes of ``times`` requests at once."""
@@ -342,35 +373,44 @@ def bootstrap(folder: Path, backend: int) -> Path:
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("observe")
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Backend)
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    backend = int(server.server_address[1])
-    told, port = folder / "admin", free_port()
-    envoy = (str(programs.envoy()), "-c", str(bootstrap(folder, backend)), "--admin-address-path", str(told))
-    with process(*envoy, "--concurrency", "1", "--use-dynamic-base-id", "-l", "off"):
-        admin = until(lambda: told.read_text() if told.exists() else None, "Envoy's admin port")
-        until(lambda: fetch(f"http://{admin}/ready")[0] == 200 or None, "Envoy to be ready")
-        listeners = json.loads(fetch(f"http://{admin}/listeners?format=json")[1])["listener_statuses"]
-        entry = listeners[0]["local_address"]["socket_address"]["port_value"]
-        jobs = [
-            {"job_name": "envoy", "metrics_path": "/stats/prometheus", "static_configs": [{"targets": [admin]}]},
-            {"job_name": "engines", "static_configs": [{"targets": [f"127.0.0.1:{backend}"]}]},
-        ]
-        settings = {"global": {"scrape_interval": SCRAPE, "scrape_timeout": SCRAPE}, "scrape_configs": jobs}
-        (folder / "prometheus.json").write_text(json.dumps(settings))
-        prometheus = (
-            str(programs.prometheus()),
-            f"--config.file={folder}/prometheus.json",
-            f"--storage.tsdb.path={folder}/data",
-            f"--web.listen-address=127.0.0.1:{port}",
-        )
-        with process(*prometheus):
-            url = f"http://127.0.0.1:{port}"
-            until(lambda: fetch(f"{url}/-/ready")[0] == 200 or None, "Prometheus to be ready")
-            yield World(admin=admin, entry=f"http://127.0.0.1:{entry}", prometheus=url)
-    server.shutdown()
-    server.server_close()
+    with serving(Backend) as backend, serving(Doomed) as doomed:
+        told = folder / "admin"
+        config = bootstrap(folder, int(backend.server_address[1]))
+        envoy = (str(programs.envoy()), "-c", str(config), "--admin-address-path", str(told))
+        with process(*envoy, "--concurrency", "1", "--use-dynamic-base-id", "-l", "off"):
+            admin = until(lambda: told.read_text() if told.exists() else None, "Envoy's admin port")
+            until(lambda: fetch(f"http://{admin}/ready")[0] == 200 or None, "Envoy to be ready")
+            listeners = json.loads(fetch(f"http://{admin}/listeners?format=json")[1])["listener_statuses"]
+            entry = listeners[0]["local_address"]["socket_address"]["port_value"]
+            targets = {"envoy": admin, "engines": address(backend), "doomed": address(doomed)}
+            with process(*scraper(folder, targets, port := free_port())):
+                url = f"http://127.0.0.1:{port}"
+                until(lambda: fetch(f"{url}/-/ready")[0] == 200 or None, "Prometheus to be ready")
+                yield World(admin=admin, entry=f"http://127.0.0.1:{entry}", prometheus=url, doomed=doomed)
+
+
+def address(server: ThreadingHTTPServer) -> str:
+    return f"127.0.0.1:{server.server_address[1]}"
+
+
+def scraper(folder: Path, targets: Mapping[str, str], port: int) -> tuple[str, ...]:
+    """A Prometheus that scrapes ``targets``, each as a job of its name."""
+    jobs = [
+        {
+            "job_name": name,
+            "metrics_path": "/stats/prometheus" if name == "envoy" else "/metrics",
+            "static_configs": [{"targets": [target]}],
+        }
+        for name, target in targets.items()
+    ]
+    settings = {"global": {"scrape_interval": SCRAPE, "scrape_timeout": SCRAPE}, "scrape_configs": jobs}
+    (folder / "prometheus.json").write_text(json.dumps(settings))
+    return (
+        str(programs.prometheus()),
+        f"--config.file={folder}/prometheus.json",
+        f"--storage.tsdb.path={folder}/data",
+        f"--web.listen-address=127.0.0.1:{port}",
+    )
 
 
 def fleet(world: World, **changes: Any) -> Fleet:
@@ -398,7 +438,7 @@ async def observe(world: World, now: float | None = None, **changes: Any) -> Obs
 @pytest.fixture(scope="module")
 def traffic(world: World) -> World:
     """The world after traffic of every kind, each request's fate asserted, all of it scraped."""
-    scraped(world, "up", 2.0)
+    scraped(world, "count_over_time(up[1m]) > 2", 9.0)
     chat, pending = cluster("chat"), cluster("pending")
     assert world.hold("chat", 5, lambda: world.stat(f"cluster.{chat}.upstream_rq_active_overflow") == 3) == [
         *(200, 200),
@@ -508,6 +548,27 @@ async def test_points_from_before_are_stale_and_points_from_long_before_are_none
     assert later.unmatched_rate is None
     much_later = await observe(traffic, now=time.time() + 3600)
     assert dict(much_later.classes["chat"].gaps[Signal.OFFERED_RATE].tried)[Source.ENVOY] is GapReason.NO_SERIES
+
+
+def test_what_was_scraped_before_a_target_went_away_is_still_told_with_its_age(traffic: World) -> None:
+    observed = fleet(traffic)
+
+    async def requests() -> Sample | None:
+        observer = Observer.of(observed)
+        try:
+            seen = await observer.observe(observed, (DOOMED,), time.time())
+        finally:
+            await observer.close()
+        return seen.classes["doomed"].samples.get(Signal.ADMITTED_RATE)
+
+    assert asyncio.run(requests()) is not None
+    traffic.doomed.shutdown()
+    traffic.doomed.server_close()
+    scraped(traffic, 'up{job="doomed"} == bool 0', 1.0)
+    sample = asyncio.run(requests())
+    assert sample is not None
+    assert sample.value == 0
+    assert 0 < sample.age_seconds(time.time()) < 10
 
 
 async def test_more_proxies_than_report_is_a_finding(traffic: World) -> None:

@@ -7,8 +7,8 @@ tells the class differs between series too and is copied to one name.
 With the values comes the time of the newest point. ``timestamp()`` of a live series is
 exact; a series whose target went away is marked stale and vanishes from instant vectors
 at once, although a rate over the window is still told by what was scraped before. For
-it the newest point is looked for on a grid in the past, which makes it at most one grid
-step too old.
+it the newest point is looked for on a grid in the past, fine inside the window and
+coarse before it; the age is at most one grid step too high.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ NEWEST_SUFFIX = "@"
 _SPECIAL = frozenset("\\.+*?()|[]{}^$")
 _LEAST_LOOKBACK_SECONDS = 300.0
 _LOOKBACK_STEP_SECONDS = 10
+_WINDOW_POINTS = 60
+"""Points on the grid that the newest point inside the window is looked for on."""
 _MEAN_POINTS = 12
 """Points on the grid that a gauge's mean is taken over."""
 
@@ -89,7 +91,7 @@ def query(terms: Iterable[Term], keys: Iterable[str], *, window_seconds: float, 
         selector = _selector(term.metric, term.key, alternatives, term.matcher)
         parts.append(_labelled(_shaped(term.shape, selector, term.key, window_seconds), term.key, term.name))
         if term.dated:
-            newest = _newest(selector, term.key, lookback_seconds(maximum_age_seconds))
+            newest = _newest(selector, term.key, window_seconds, lookback_seconds(maximum_age_seconds))
             parts.append(_labelled(newest, term.key, term.name + NEWEST_SUFFIX))
     return "\nor ".join(parts)
 
@@ -150,9 +152,11 @@ def _shaped(shape: Shape, selector: str, key: str, window_seconds: float) -> str
     return f"count by ({key}) ({selector})"
 
 
-def _newest(selector: str, key: str, back_seconds: float) -> str:
-    grid = f"{duration(back_seconds)}:{_LOOKBACK_STEP_SECONDS}s"
-    return f"max by ({key}) (timestamp({selector}) or max_over_time(timestamp({selector})[{grid}]))"
+def _newest(selector: str, key: str, window_seconds: float, back_seconds: float) -> str:
+    at = f"timestamp({selector})"
+    fine = f"{duration(window_seconds)}:{duration(window_seconds / _WINDOW_POINTS)}"
+    coarse = f"{duration(back_seconds)}:{_LOOKBACK_STEP_SECONDS}s"
+    return f"max by ({key}) ({at} or max_over_time({at}[{fine}]) or max_over_time({at}[{coarse}]))"
 
 
 def _keyed(vector: str, key: str) -> str:
