@@ -88,7 +88,8 @@ class ClientApi:
             response: Any = self._client.call_api(*request, _request_timeout=TIMEOUT_SECONDS)
             data = response.read()
         except (urllib3.exceptions.HTTPError, kubernetes.client.ApiException) as error:
-            return Answer(status=UNREACHABLE, document={"message": f"the API server does not answer: {error}"})
+            cause = type(getattr(error, "reason", None) or error).__name__  # the text would repeat the whole address
+            return Answer(status=UNREACHABLE, document={"message": f"the API server does not answer ({cause})"})
         return Answer(status=response.status, document=_document(data))
 
 

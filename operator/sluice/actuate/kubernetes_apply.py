@@ -11,23 +11,24 @@ writes the difference by server-side apply under our field manager:
 * a user's HTTPRoute is only ever patched, weight by weight (see ``gateway_api``);
 * what bears our label and is no longer wanted is deleted, guarded by its uid.
 
-Writes follow ``order.steps``; a step begins only when the one before succeeded, so a refusal
-in the middle leaves a state that is safe to stay in. Policies go before routes, so that no
-route opens without its limit; the ConfigMap with the targets comes last, for it claims
-that the rest is done.
+Writes follow ``order.steps``; a class takes part in a step only when its writes of the step
+before succeeded, so a refusal leaves the class in a state that is safe to stay in, and the
+others go on. Policies go before routes, so that no route opens without its limit; the
+ConfigMap with the targets comes last, and tells what was done, not what was meant.
 """
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import yaml
 
 from sluice.actuate import envoy_gateway, gateway_api, plan_config_map
 from sluice.actuate.kubernetes_api import APPLY, JSON_PATCH, Answer, KubernetesApi
+from sluice.actuate.ledger import Ledger, conflict, refusal
 from sluice.actuate.objects import (
     CONFIG_MAP,
     HTTP_ROUTE,
@@ -41,38 +42,13 @@ from sluice.actuate.objects import (
 from sluice.actuate.order import steps
 from sluice.actuate.port import Order
 from sluice.model.decision import Receipt, Targets
-from sluice.model.fleet import DataPlaneKind, Fleet
+from sluice.model.fleet import DataPlaneKind, Fleet, WorkloadClass
 from sluice.model.naming import FIELD_MANAGER, FLEET_LABEL, MANAGED_BY
 from sluice.model.naming import plan_config_map as plan_config_map_name
-from sluice.model.reasons import ConditionType, Finding, Reason
 
 LISTED = (TRAFFIC_POLICY, HTTP_ROUTE)
 """Kinds that are made per class, in the order of writing; removal goes the other way round."""
 KINDS = {kind.name: kind for kind in (*LISTED, CONFIG_MAP)}
-
-
-@dataclass(slots=True)
-class _Pass:
-    """What one pass has found and done so far."""
-
-    seen: dict[tuple[str, str], Mapping[str, Any]] = field(default_factory=dict)
-    """(kind, name) -> object as the server last showed it."""
-    touched: set[tuple[str, str]] = field(default_factory=set)
-    written: list[str] = field(default_factory=list)
-    removed: list[str] = field(default_factory=list)
-    problems: list[Finding] = field(default_factory=list)
-    failed: bool = False
-    """Something that a later step depends on could not be written."""
-
-    def fail(self, method: str, kind: Kind, name: str, answer: Answer) -> None:
-        """Remember a refusal, once."""
-        self.failed = True
-        self.note(_refusal(method, kind, name, answer))
-
-    def note(self, finding: Finding) -> None:
-        """Remember a finding, once."""
-        if finding not in self.problems:
-            self.problems.append(finding)
 
 
 class KubernetesActuator:
@@ -84,12 +60,14 @@ class KubernetesActuator:
     def act(self, order: Order) -> Receipt:
         """Make the server hold ``order``."""
         done = self._observe(order.fleet)
-        for targets in () if done.failed else steps(self._kept(done, order.fleet), order.targets):
-            self._write(replace(order, targets=targets), done)
-            if done.failed:
-                break
+        kept = self._kept(done, order.fleet)
         if not done.failed:
-            self._finish(order, done)
+            self._hold_the_hopeless(order, done)
+        for targets in steps(kept, order.targets):
+            self._write(replace(order, targets=targets), done)
+        if not done.failed:
+            self._remove(order, done)
+            self._tell(order, kept, done)
         return Receipt(
             written=tuple(dict.fromkeys(done.written)),
             unchanged=len(done.touched) - len(set(done.written)),
@@ -103,14 +81,17 @@ class KubernetesActuator:
         if done.failed:
             return "\n".join(f"# {finding.message}" for finding in done.problems)
         lines: list[str] = []
-        wanted = [*self._objects(order, done), self._config_map(order, done)]
-        for document in wanted:
+        self._hold_the_hopeless(order, done)
+        wanted = self._objects(order, done)
+        for document in (*wanted, self._config_map(order, done)):
             kind, name = KINDS[document["kind"]], document["metadata"]["name"]
             before = self._standing_object(kind, order.fleet.namespace, name, done)
             if before is None or not is_as_desired(before, document):
                 lines += _diff(f"{kind.name}/{name}", _content(before), _content(document))
-        for route, patch in self._patches(order, done):
-            lines += [f"--- HTTPRoute/{route}", f"+++ HTTPRoute/{route}", *(f"+{operation}" for operation in patch)]
+        for workload, patch in self._patches(order, done):
+            label = f"HTTPRoute/{workload.route.name if workload.route else ''}"
+            moved = [f"+{step['path']}: {step['value']}" for step in patch if step["op"] != "test"]
+            lines += [f"--- {label}", f"+++ {label}", *moved]
         lines += [f"--- {kind.name}/{name} (removed)" for kind, name in self._stale(order, done, wanted)]
         return "\n".join(lines)
 
@@ -120,44 +101,58 @@ class KubernetesActuator:
         answer = self._api.send("GET", CONFIG_MAP.path(fleet.namespace, name))
         return plan_config_map.targets_of(answer.document) if answer.fine else None
 
-    def _observe(self, fleet: Fleet) -> _Pass:
+    def _observe(self, fleet: Fleet) -> Ledger:
         """Read everything of ours once."""
-        done = _Pass()
+        done = Ledger()
         selector = f"{FLEET_LABEL}={label_value(fleet.name)},{MANAGED_BY[0]}={MANAGED_BY[1]}"
         for kind in _kinds(fleet):
             answer = self._api.send("GET", kind.collection(fleet.namespace), query={"labelSelector": selector})
             if not answer.fine:
-                done.fail("list", kind, "", answer)
+                done.refuse("list", kind, "", answer)
                 return done
             for item in answer.document.get("items", []):
                 done.seen[kind.name, item["metadata"]["name"]] = item
         self._standing_object(CONFIG_MAP, fleet.namespace, plan_config_map_name(fleet.name), done)
         return done
 
-    def _kept(self, done: _Pass, fleet: Fleet) -> Targets | None:
+    def _kept(self, done: Ledger, fleet: Fleet) -> Targets | None:
         return plan_config_map.targets_of(done.seen.get((CONFIG_MAP.name, plan_config_map_name(fleet.name))))
 
-    def _objects(self, order: Order, done: _Pass) -> tuple[Document, ...]:
-        """What is made per class for ``order``, policies first."""
-        if order.fleet.data_plane.kind is not DataPlaneKind.ENVOY_GATEWAY:
-            return ()
-        routes, findings = gateway_api.routes(order)
-        for finding in findings:
-            done.note(finding)
-        return (*envoy_gateway.policies(order), *routes)
+    def _hold_the_hopeless(self, order: Order, done: Ledger) -> None:
+        """Hold the classes whose objects cannot be made, before anything of theirs is written."""
+        for finding in gateway_api.routes(order)[1] if _has_gateway(order.fleet) else ():
+            done.hold(finding.subject.removeprefix("WorkloadClass/"), finding)
+        for document in self._objects(order, done):
+            metadata = document["metadata"]
+            name, label = metadata["name"], f"{document['kind']}/{metadata['name']}"
+            before = self._standing_object(KINDS[document["kind"]], metadata["namespace"], name, done)
+            if before is not None and not is_ours(before, document):
+                done.hold(
+                    _owner(document),
+                    conflict(label, f"{label} exists and was not made by Sluice for this class: rename one of them"),
+                )
 
-    def _config_map(self, order: Order, done: _Pass) -> Document:
+    def _objects(self, order: Order, done: Ledger) -> tuple[Document, ...]:
+        """What is made per class for ``order``, policies first; nothing for classes that are held."""
+        if not _has_gateway(order.fleet):
+            return ()
+        documents = (*envoy_gateway.policies(order), *gateway_api.routes(order)[0])
+        return tuple(document for document in documents if _owner(document) not in done.held)
+
+    def _config_map(self, order: Order, done: Ledger) -> Document:
         return plan_config_map.render(order, done.seen.get((CONFIG_MAP.name, plan_config_map_name(order.fleet.name))))
 
-    def _write(self, order: Order, done: _Pass) -> None:
+    def _write(self, order: Order, done: Ledger) -> None:
         """One step: policies, then our routes, then weights in users' routes."""
         for document in self._objects(order, done):
-            self._apply(document, done)
-        for route, patch in self._patches(order, done):
-            self._patch(route, patch, order.fleet.namespace, done)
+            if _owner(document) not in done.held and not done.failed:
+                self._apply(document, done, workload=_owner(document))
+        if not done.failed:
+            for workload, patch in self._patches(order, done):
+                self._patch(workload, patch, order.fleet.namespace, done)
 
-    def _finish(self, order: Order, done: _Pass) -> None:
-        """Take away what is no longer wanted, then say what was done."""
+    def _remove(self, order: Order, done: Ledger) -> None:
+        """Take away what is no longer wanted."""
         for kind, name in self._stale(order, done, self._objects(order, done)):
             uid = done.seen[kind.name, name]["metadata"]["uid"]
             path = kind.path(order.fleet.namespace, name)
@@ -165,50 +160,55 @@ class KubernetesActuator:
             if answer.fine:
                 done.removed.append(f"{kind.name}/{name}")
             elif answer.status != 404:
-                done.fail("delete", kind, name, answer)
-        if not done.failed:
-            self._apply(self._config_map(order, done), done)
+                done.note(refusal("delete", kind, name, answer))
 
-    def _stale(self, order: Order, done: _Pass, wanted: Iterable[Document]) -> tuple[tuple[Kind, str], ...]:
+    def _tell(self, order: Order, kept: Targets | None, done: Ledger) -> None:
+        """Write the ConfigMap: wanted targets where they were written, the old ones for classes that are held."""
+        classes = []
+        for target in order.targets.classes:
+            standing = kept.of(target.name) if kept is not None else None
+            told = standing if target.name in done.held else target
+            classes += [told] if told is not None else []
+        targets = replace(order.targets, classes=tuple(classes))
+        self._apply(self._config_map(replace(order, targets=targets), done), done, workload=None)
+
+    def _stale(self, order: Order, done: Ledger, wanted: Iterable[Document]) -> tuple[tuple[Kind, str], ...]:
         """What bears our label and is not wanted: routes before the policies that limit them."""
         keep = {(document["kind"], document["metadata"]["name"]) for document in wanted}
         return tuple(
             (kind, name)
             for kind in reversed(LISTED)
             for (kind_name, name) in sorted(done.seen)
-            if kind_name == kind.name and (kind_name, name) not in keep and _is_labelled(done.seen[kind_name, name])
+            if kind_name == kind.name and (kind_name, name) not in keep and _is_stale(done.seen[kind_name, name], done)
         )
 
-    def _standing_object(self, kind: Kind, namespace: str, name: str, done: _Pass) -> Mapping[str, Any] | None:
+    def _standing_object(self, kind: Kind, namespace: str, name: str, done: Ledger) -> Mapping[str, Any] | None:
         """The object as last seen, else as the server shows it now; None where there is none."""
         if (kind.name, name) not in done.seen:
             answer = self._api.send("GET", kind.path(namespace, name))
             if answer.fine:
                 done.seen[kind.name, name] = answer.document
             elif answer.status != 404:
-                done.fail("get", kind, name, answer)
+                done.refuse("get", kind, name, answer)
         return done.seen.get((kind.name, name))
 
-    def _apply(self, document: Document, done: _Pass) -> None:
+    def _apply(self, document: Document, done: Ledger, *, workload: str | None) -> None:
         """Make one object of ours as desired."""
         kind, metadata = KINDS[document["kind"]], document["metadata"]
         name, label = metadata["name"], f"{kind.name}/{metadata['name']}"
-        before = self._standing_object(kind, metadata["namespace"], name, done)
+        before = done.seen.get((kind.name, name))
         done.touched.add((kind.name, name))
-        if done.failed and before is None:
-            return
         if before is not None and not is_ours(before, document):
-            done.failed = True
-            done.note(_conflict(label, f"{label} exists and was not made by Sluice for this owner: rename one of them"))
+            done.note(conflict(label, f"{label} exists and was not made by Sluice: rename one of them"))
             return
         if before is not None and is_as_desired(before, document):
             return
         answer = self._send_apply(kind, document, force=False)
         if answer.status == 409 and before is not None:
-            done.note(_conflict(label, f"{label}: {answer.message}"))
+            done.note(conflict(label, f"{label}: {answer.message}"))
             answer = self._send_apply(kind, document, force=True)
         if not answer.fine:
-            done.fail("patch", kind, name, answer)
+            done.refuse("patch", kind, name, answer, workload=workload)
             return
         done.seen[kind.name, name] = answer.document
         if before is None or _version(before) != _version(answer.document):
@@ -220,45 +220,54 @@ class KubernetesActuator:
         path = kind.path(metadata["namespace"], metadata["name"])
         return self._api.send("PATCH", path, query=query, body=document, content_type=APPLY)
 
-    def _patches(self, order: Order, done: _Pass) -> Iterable[tuple[str, list[Document]]]:
+    def _patches(self, order: Order, done: Ledger) -> Iterable[tuple[WorkloadClass, list[Document]]]:
         """The weights to put into users' routes; a route is read anew for every patch, since ours change it."""
-        if order.fleet.data_plane.kind is not DataPlaneKind.ENVOY_GATEWAY:
-            return
-        for workload in order.classes:
+        for workload in order.classes if _has_gateway(order.fleet) else ():
             target = order.targets.of(workload.name)
-            if workload.route is None or target is None:
+            if workload.route is None or target is None or workload.name in done.held:
                 continue
             answer = self._api.send("GET", HTTP_ROUTE.path(order.fleet.namespace, workload.route.name))
-            if answer.status not in (200, 404):
-                done.fail("get", HTTP_ROUTE, workload.route.name, answer)
-                return
+            if not answer.fine and answer.status != 404:
+                done.refuse("get", HTTP_ROUTE, workload.route.name, answer, workload=workload.name)
+                continue
             observed = answer.document if answer.fine else None
             patch, finding = gateway_api.weights_patch(observed, order.fleet, workload, target)
             if finding is not None:
-                done.note(finding)
+                done.hold(workload.name, finding)
             done.touched.add((HTTP_ROUTE.name, workload.route.name))
             if patch:
-                yield workload.route.name, patch
+                yield workload, patch
 
-    def _patch(self, route: str, patch: list[Document], namespace: str, done: _Pass) -> None:
+    def _patch(self, workload: WorkloadClass, patch: list[Document], namespace: str, done: Ledger) -> None:
         """Put weights into a user's route; what changed under our hands is left for the next pass."""
-        path = HTTP_ROUTE.path(namespace, route)
-        answer = self._api.send(
-            "PATCH", path, query={"fieldManager": FIELD_MANAGER}, body=patch, content_type=JSON_PATCH
-        )
+        route = workload.route.name if workload.route else ""
+        path, query = HTTP_ROUTE.path(namespace, route), {"fieldManager": FIELD_MANAGER}
+        answer = self._api.send("PATCH", path, query=query, body=patch, content_type=JSON_PATCH)
         if answer.fine:
             done.written.append(f"{HTTP_ROUTE.name}/{route}")
         else:
-            done.fail("patch", HTTP_ROUTE, route, answer)
+            done.refuse("patch", HTTP_ROUTE, route, answer, workload=workload.name)
 
 
 def _kinds(fleet: Fleet) -> tuple[Kind, ...]:
     """The kinds that are listed for a fleet; a cluster without Gateway API is not asked for it."""
-    return LISTED if fleet.data_plane.kind is DataPlaneKind.ENVOY_GATEWAY else ()
+    return LISTED if _has_gateway(fleet) else ()
 
 
-def _is_labelled(observed: Mapping[str, Any]) -> bool:
-    return bool(observed["metadata"].get("labels", {}).get(MANAGED_BY[0]) == MANAGED_BY[1])
+def _has_gateway(fleet: Fleet) -> bool:
+    return fleet.data_plane.kind is DataPlaneKind.ENVOY_GATEWAY
+
+
+def _owner(document: Mapping[str, Any]) -> str:
+    """Name of the class that an object of ours was made for."""
+    owners = document["metadata"].get("ownerReferences", [])
+    return str(owners[0]["name"]) if owners else ""
+
+
+def _is_stale(observed: Mapping[str, Any], done: Ledger) -> bool:
+    """Whether an object that is not wanted is ours to remove: a held class keeps what it has."""
+    labels = observed["metadata"].get("labels", {})
+    return labels.get(MANAGED_BY[0]) == MANAGED_BY[1] and _owner(observed) not in done.held
 
 
 def _version(observed: Mapping[str, Any]) -> str:
@@ -273,19 +282,3 @@ def _content(document: Mapping[str, Any] | None) -> list[str]:
 
 def _diff(label: str, before: list[str], after: list[str]) -> list[str]:
     return list(difflib.unified_diff(before, after, label, label, lineterm=""))
-
-
-def _refusal(method: str, kind: Kind, name: str, answer: Answer) -> Finding:
-    """A refusal in the words of our reasons."""
-    label = f"{kind.name}/{name}" if name else kind.plural
-    reason, message = Reason.WRITE_FAILED, f"cannot {method} {label}: {answer.message}"
-    if answer.status == 403:
-        reason = Reason.NOT_PERMITTED
-        message = f"not permitted to {method} {kind.plural} in API group {kind.group or 'core'}: {answer.message}"
-    elif answer.status == 404 and not name:
-        message = f"the API server does not serve {kind.plural}.{kind.group}: install its resource definitions"
-    return Finding(condition=ConditionType.PROGRAMMED, reason=reason, message=message)
-
-
-def _conflict(label: str, message: str) -> Finding:
-    return Finding(condition=ConditionType.PROGRAMMED, reason=Reason.FIELD_CONFLICT, message=message, subject=label)

@@ -26,7 +26,9 @@ TARGETS_KEY = "targets.json"
 
 def render(order: Order, observed: Mapping[str, Any] | None) -> Document:
     """The ConfigMap for ``order``; ``observed`` is the one that stands, whose plan is kept if it still agrees."""
-    data = {TARGETS_KEY: targets_to_json(order.targets)}
+    kept = targets_of(observed)
+    targets = kept if kept is not None and kept.classes == order.targets.classes else order.targets
+    data = {TARGETS_KEY: targets_to_json(targets)}
     standing = plan_of(observed)
     plan = order.plan
     if plan is not None and standing is not None and plans_agree(standing, plan, order.fleet.control.dead_band):
