@@ -59,4 +59,5 @@ def refusal(method: str, kind: Kind, name: str, answer: Answer) -> Finding:
 
 
 def conflict(label: str, message: str) -> Finding:
+    """Somebody else has a field, or a whole object, that we would write."""
     return Finding(condition=ConditionType.PROGRAMMED, reason=Reason.FIELD_CONFLICT, message=message, subject=label)
