@@ -213,7 +213,7 @@ def _narrowest_first(workload: WorkloadClass) -> tuple[int, int, str]:
     match = workload.match
     if match is None:
         return (0, 0, workload.name)
-    return (-len(match.path_prefix or ""), -len(match.headers), workload.name)
+    return (-len((match.path_prefix or "").rstrip("/")), -len(match.headers), workload.name)
 
 
 def _route(workload: WorkloadClass, order: Order) -> Document:

@@ -8,7 +8,7 @@ left in for ever:
 2. *move* the weights under those limits;
 3. *loosen* what depends on the new weights.
 
-Mostly only one of them differs from what stands; the others then write nothing.
+Mostly only one of them differs from what stands.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ def steps(standing: Targets | None, wanted: Targets) -> tuple[Targets, ...]:
     before = {target.name: target for target in standing.classes}
     tight = tuple(_tightest(before.get(target.name), target) for target in wanted.classes)
     held = tuple(_held(before.get(target.name), target) for target in tight)
-    return tuple(dict.fromkeys((replace(wanted, classes=held), replace(wanted, classes=tight), wanted)))
+    distinct = dict.fromkeys((held, tight, wanted.classes))
+    return tuple(replace(wanted, classes=step) for step in distinct if step != standing.classes) or (wanted,)
 
 
 def _tightest(before: ClassTarget | None, wanted: ClassTarget) -> ClassTarget:
