@@ -25,7 +25,7 @@ def identities(fleet: Fleet, classes: Sequence[WorkloadClass], rule_index: Mappi
     return {
         # A dot ends the name where Envoy's exporter splits it: the rest lands in the metric's name.
         Source.ENVOY: _own({name: one for name, one in clusters.items() if one is not None and "." not in one}),
-        Source.ENDPOINT_PICKER: _own({workload.name: workload.fairness_id for workload in classes}),
+        Source.ENDPOINT_PICKER: _own({workload.name: workload.fairness_id or workload.name for workload in classes}),
         Source.VLLM: models,
         Source.SGLANG: models,
     }

@@ -177,6 +177,17 @@ async def test_a_model_name_that_two_classes_share_tells_neither() -> None:
     assert not any("vllm:" in promql for promql, _ in prometheus.asked)
 
 
+async def test_a_class_without_a_fairness_id_is_known_by_its_name() -> None:
+    prometheus = FakePrometheus({"llm_d_epp_request_total": term("chat", "requests", 3.0)})
+    seen = await observe(prometheus, [replace(workload("chat"), fairness_id="")])
+    assert seen.classes["chat"].samples[Signal.ADMITTED_RATE].value == 3.0
+
+
+async def test_a_cluster_whose_name_envoy_cuts_at_a_dot_is_not_asked_for() -> None:
+    seen = await observe(FakePrometheus(), [workload("chat.v2")])
+    assert (Source.ENVOY, GapReason.NOT_CONFIGURED) in seen.classes["chat.v2"].gaps[Signal.OFFERED_RATE].tried
+
+
 @pytest.mark.parametrize(
     ("failure", "reason"),
     [
