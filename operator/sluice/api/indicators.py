@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar, Final
 
 from pydantic import Field
 
@@ -10,6 +10,8 @@ from sluice.api.base import Declared, Rule
 from sluice.api.prices import Money
 from sluice.model.fleet import Hardness, SliSignal, SliStatistic
 
+SIGNALS: Final[dict[str, Any]] = {"enum": [SliSignal.TTFT.value, SliSignal.TPOT.value, SliSignal.SERVED_FRACTION.value]}
+"""Signals that can be declared so far; the planner knows more."""
 HOUR_MILLISECONDS = 3_600_000
 PERMILLE = 1000
 
@@ -42,7 +44,8 @@ class Indicator(Declared):
 
     signal: SliSignal = Field(
         description="TTFT: time to first token, waiting included. TPOT: mean time per output token after the first. "
-        "ServedFraction: share of offered requests that are served."
+        "ServedFraction: share of offered requests that are served.",
+        json_schema_extra=SIGNALS,
     )
     statistic: SliStatistic = Field(
         default=SliStatistic.MEAN,

@@ -18,7 +18,7 @@ from sluice.api.base import (
     list_set,
 )
 from sluice.api.conditions import Condition
-from sluice.api.indicators import HOUR_MILLISECONDS, PERMILLE, Indicator
+from sluice.api.indicators import HOUR_MILLISECONDS, PERMILLE, SIGNALS, Indicator
 from sluice.api.iteration_profile import TOKENS_LIMIT
 from sluice.api.pools import POOLS_LIMIT
 from sluice.api.prices import Prices
@@ -223,7 +223,7 @@ class DemandStatus(Reported):
 class AttainmentStatus(Reported):
     """One indicator beside its target."""
 
-    signal: SliSignal = Field(description="The indicator's signal.")
+    signal: SliSignal = Field(description="The indicator's signal.", json_schema_extra=SIGNALS)
     statistic: SliStatistic = Field(default=SliStatistic.MEAN, description="The indicator's statistic.")
     target: float = Field(description="Seconds, or a share 0..1.")
     measured: float | None = Field(default=None, description="The same, as measured; absent: nothing measures it.")
