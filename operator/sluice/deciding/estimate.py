@@ -19,6 +19,7 @@ from types import MappingProxyType
 
 from sluice.model.demand import ClassDemand, Demand, Estimate
 from sluice.model.fleet import WorkloadClass
+from sluice.model.residence import implied_output_tokens
 from sluice.model.signal import GapReason, Sample, Signal, Source
 from sluice.model.snapshot import ClassSamples, Snapshot
 
@@ -113,7 +114,7 @@ def _unbiased_output(output: Estimate, samples: Mapping[Signal, Sample]) -> Esti
     Only lengthened: the bias after a change is always towards short answers, and a plan
     that believes in answers too long refuses a little early instead of drowning.
     """
-    implied = implied_output_tokens(samples)
+    implied = implied_by_requests_in_flight(samples)
     if implied is None or output.source is Source.PRIOR or implied < LENGTH_DISAGREEMENT * output.value:
         return output
     return Estimate(
@@ -123,8 +124,8 @@ def _unbiased_output(output: Estimate, samples: Mapping[Signal, Sample]) -> Esti
     )
 
 
-def implied_output_tokens(samples: Mapping[Signal, Sample]) -> float | None:
-    """Mean output tokens by Little's law: (in flight / admitted rate - TTFT) / TPOT + 1.
+def implied_by_requests_in_flight(samples: Mapping[Signal, Sample]) -> float | None:
+    """Mean output tokens that the requests in flight speak for.
 
     None where one of the four signals is missing or too few requests are in flight to judge.
     """
@@ -132,7 +133,6 @@ def implied_output_tokens(samples: Mapping[Signal, Sample]) -> float | None:
     ttft, tpot = samples.get(Signal.TTFT), samples.get(Signal.TPOT)
     if in_flight is None or admitted is None or ttft is None or tpot is None:
         return None
-    if in_flight.value < FEWEST_IN_FLIGHT_TO_JUDGE or admitted.value <= 0 or tpot.value <= 0:
+    if in_flight.value < FEWEST_IN_FLIGHT_TO_JUDGE:
         return None
-    decode_seconds = in_flight.value / admitted.value - ttft.value
-    return max(0.0, decode_seconds) / tpot.value + 1.0
+    return implied_output_tokens(in_flight.value, admitted.value, ttft.value, tpot.value)

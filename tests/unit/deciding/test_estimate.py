@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from sluice.deciding.estimate import EstimateMemory, estimate, implied_output_tokens
+from sluice.deciding.estimate import EstimateMemory, estimate, implied_by_requests_in_flight
 from sluice.model.fleet import Fleet, MetricsSettings, Pool, WorkloadClass
 from sluice.model.law import IterationLaw
 from sluice.model.reasons import ConditionType, Finding, Reason
@@ -129,7 +129,7 @@ class TestOutputLengthBias:
 
     def test_littles_law_recovers_the_length(self) -> None:
         # 2 requests/s that take 1 s + 199 * 0.02 s each are 9.96 in flight
-        implied = implied_output_tokens(self.samples(in_flight=9.96, output=200))
+        implied = implied_by_requests_in_flight(self.samples(in_flight=9.96, output=200))
         assert implied == pytest.approx(200.0)
 
     def test_long_answers_still_running_lengthen_the_estimate(self) -> None:
