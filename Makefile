@@ -4,9 +4,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+TORCH := $(VENV)/.torch-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help test check format crds bench demo controlplane chart-tools clean
+.PHONY: help test check format crds bench demo controlplane chart-tools profile clean
 
 help:  ## Say what each target does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -17,7 +18,12 @@ $(STAMP): pyproject.toml
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python -e '.[dev]'
 	@touch $@
 
-test: $(STAMP) controlplane  ## Install what is needed and run every test
+$(TORCH): $(STAMP)
+	@echo "installing torch, 5 GB on disk, for the profiling package (about half a minute) ..."
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python -e '.[dev,profiling]'
+	@touch $@
+
+test: $(STAMP) $(TORCH) controlplane chart-tools  ## Install what is needed and run every test
 	$(BIN)/python -m pytest
 
 check: $(STAMP)  ## Style, types, and the direction of imports
@@ -41,6 +47,12 @@ demo: $(STAMP)  ## The closed loop on this machine: Envoy, Prometheus, simulated
 
 controlplane:  ## Build the real control plane for tests/control (once per machine)
 	@$(PYTHON) tests/controlplane/programs.py
+
+chart-tools:  ## Fetch the helm and kubectl that tests/chart runs (once per machine)
+	@$(PYTHON) tests/chart/programs.py > /dev/null
+
+profile: $(STAMP) $(TORCH)  ## Install torch and measure a tiny model's iteration-time law here
+	$(BIN)/sluice profile kernel --tiny --output out/profile
 
 clean:  ## Remove what the targets made inside the checkout
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis out

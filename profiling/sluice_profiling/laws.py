@@ -33,7 +33,9 @@ HUBER = 1.345
 """Residuals beyond this many standard deviations count linearly (95 % efficiency under normal errors)."""
 MAD_TO_SIGMA = 1.4826
 REWEIGHTINGS = 20
-KNEE_SCAN = 400
+SETTLED = 1e-3
+"""Change of every weight below which reweighting stops."""
+KNEE_SCAN = 200
 GOLDEN = (5**0.5 - 1) / 2
 
 
@@ -117,7 +119,9 @@ def fit_four(measurements: Sequence[Measurement], *, robust: bool = True) -> Law
         knee = _best_knee(lambda candidate, w=weights: squares(candidate, w)[0], float(table.chunk.max()))  # type: ignore[misc]  # mypy cannot infer a lambda's default
         _, (base, per_sequence, slope) = squares(knee, weights)
         errors = _four_design(table, knee) @ np.array([base, per_sequence, slope]) / table.seconds - 1
-        weights = _huber(errors) if robust else weights
+        previous, weights = weights, _huber(errors) if robust else weights
+        if np.allclose(previous, weights, atol=SETTLED):
+            break
     past = (table.chunk > knee).astype(np.float64)
     jacobian = np.column_stack([_four_design(table, knee), -slope * past])
     half = _half_widths(jacobian / table.seconds[:, None], errors, table.noise, weights, family=4)
@@ -230,7 +234,9 @@ def _linear(design: Floats, table: _Table, *, robust: bool) -> tuple[list[float]
     for _ in range(REWEIGHTINGS if robust else 1):
         _, coefficients = _least_squares(design, table.seconds, weights)
         errors = design @ coefficients / table.seconds - 1
-        weights = _huber(errors) if robust else weights
+        previous, weights = weights, _huber(errors) if robust else weights
+        if np.allclose(previous, weights, atol=SETTLED):
+            break
     half = _half_widths(design / table.seconds[:, None], errors, table.noise, weights, family=3)
     return coefficients.tolist(), half.tolist()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from sluice.cli import plan, run
+from sluice.cli import plan, profile, run
 
 application = typer.Typer(
     name="sluice",
@@ -20,6 +20,7 @@ def _sluice() -> None:
 
 
 application.command("plan")(plan.plan)
+application.add_typer(profile.application, name="profile")
 application.command("run")(run.run)
 
 

@@ -1,0 +1,100 @@
+"""``sluice profile``: measure the iteration-time law with torch or from outside, fit it, compare it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+application = typer.Typer(help="Measure the iteration-time law of an engine.", no_args_is_help=True)
+
+Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for manifest, raw rows and picture.")]
+Name = Annotated[str | None, typer.Option(help="Name of the IterationProfile; default: model and device.")]
+
+
+@application.command()
+def kernel(  # noqa: PLR0913 -- one argument an option
+    *,
+    shape: Annotated[
+        str, typer.Option(help="tiny, llama-3.1-8b, llama-3.1-70b, or the path of a Hugging Face config.json.")
+    ] = "tiny",
+    tiny: Annotated[bool, typer.Option("--tiny", help="The tiny shape on a small grid: under two minutes.")] = False,
+    batch: Annotated[int, typer.Option(min=1, help="Operating batch, sequences.")] = 32,
+    largest_batch: Annotated[int, typer.Option(min=1, help="Largest batch, sequences.")] = 128,
+    largest_chunk: Annotated[int, typer.Option(min=1, help="Largest chunk, prompt tokens.")] = 2048,
+    context: Annotated[int, typer.Option(min=0, help="Context of the decoding sequences, tokens.")] = 1024,
+    layers: Annotated[int | None, typer.Option(min=1, help="Build so many layers, and twice, and scale.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cuda or cpu.")] = "auto",
+    minutes: Annotated[float, typer.Option(min=0.01, help="Time budget: no point begins after it.")] = 10.0,
+    output: Output = Path("profile"),
+    name: Name = None,
+) -> None:
+    """Run iterations of a transformer with random weights, on the GPU or CPU at hand; several ranks by torchrun."""
+    try:
+        from sluice_profiling import kernel_command  # noqa: PLC0415 -- torch takes seconds to load, and is an extra
+    except ImportError as error:
+        _refuse(f"{error}: install the extra, pip install 'sluice[profiling]'")
+    from rich.console import Console  # noqa: PLC0415 -- with the rest
+
+    request = kernel_command.Request(
+        shape=shape,
+        tiny=tiny,
+        batch=batch,
+        largest_batch=largest_batch,
+        largest_chunk=largest_chunk,
+        context=context,
+        layers=layers,
+        device=device,
+        minutes=minutes,
+        output=output,
+        name=name,
+    )
+    try:
+        kernel_command.main(request, Console())
+    except (ValueError, OSError, RuntimeError) as error:
+        _refuse(str(error))
+
+
+@application.command()
+def fit(
+    raw: Annotated[Path, typer.Argument(help="CSV file of a run.", exists=True, dir_okay=False)],
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Operating batch; default: the one with most points.")
+    ] = None,
+    name: Name = None,
+) -> None:
+    """Fit the raw rows of a run again, and write manifest and picture beside them."""
+    from sluice_profiling.report import conclude_raw  # noqa: PLC0415 -- numpy and matplotlib load when used
+
+    try:
+        conclusion = conclude_raw(raw, name or raw.stem, batch)
+    except ValueError as error:
+        _refuse(str(error))
+    for line in conclusion.lines():
+        typer.echo(line)
+    typer.echo(f"wrote {conclusion.manifest} and {conclusion.picture}")
+
+
+@application.command()
+def published(
+    data: Annotated[
+        Path | None, typer.Option(envvar="SLUICE_ITERATION_TIMES", help="Folder of tables; default: our excerpt.")
+    ] = None,
+    context: Annotated[int, typer.Option(min=1, help="Context of the rows to fit, tokens.")] = 1024,
+) -> None:
+    """Fit the laws to iteration times that others published, and print the errors side by side."""
+    from sluice_profiling import published as tables  # noqa: PLC0415 -- numpy loads when used
+
+    try:
+        rows = tables.load(data or tables.EXCERPT, context_tokens=context)
+    except FileNotFoundError as error:
+        _refuse(str(error))
+    if not rows:
+        _refuse(f"the tables hold no rows with a context of {context} tokens")
+    typer.echo(tables.table(tables.compare(setup, measured) for setup, measured in rows.items()), nl=False)
+
+
+def _refuse(message: str) -> NoReturn:
+    typer.echo(message, err=True)
+    raise typer.Exit(1)

@@ -1,0 +1,100 @@
+"""What ``sluice profile kernel`` does: find the hardware, measure with a progress bar, conclude."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from sluice_profiling import hardware, kernel
+from sluice_profiling.grid import Range
+from sluice_profiling.report import conclude_raw
+from sluice_profiling.shape import SHAPES, Shape, from_config
+from sluice_profiling.timing import Patience
+
+TINY = Range(operating_batch=8, largest_batch=16, smallest_chunk=8, largest_chunk=128, context_tokens=64)
+TINY_BUDGET_SECONDS = 75.0
+TINY_PATIENCE = Patience(warm_up=2, fewest=8, most=60, relative_half_width=0.01, seconds=1.5)
+SMALLEST_CHUNK = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """The options of the command."""
+
+    shape: str
+    tiny: bool
+    batch: int
+    largest_batch: int
+    largest_chunk: int
+    context: int
+    layers: int | None
+    device: str
+    minutes: float
+    output: Path
+    name: str | None
+
+
+def main(request: Request, console: Console) -> None:
+    """Measure, fit and write."""
+    machine = hardware.find(request.device)
+    task = _task(request, machine)
+    if machine.leads:
+        request.output.mkdir(parents=True, exist_ok=True)
+        described = kernel.describe(task, machine)
+        console.print(f"{described.model} on {described.accelerator}: {described.method}")
+    _measure(task, machine, console)
+    if not machine.leads:
+        return
+    conclusion = conclude_raw(task.raw, task.raw.stem, task.limits.operating_batch)
+    for line in conclusion.lines():
+        console.print(line, markup=False, highlight=False)
+    for path in (task.raw, conclusion.manifest, conclusion.picture):
+        console.print(f"wrote {path}", markup=False, highlight=False)
+
+
+def _measure(task: kernel.Task, machine: hardware.Hardware, console: Console) -> None:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, disable=not machine.leads) as bar:
+        row = bar.add_task("measuring", total=None)
+        for progress in kernel.run(task, machine):
+            point, seconds = progress.measurement.point, progress.measurement.seconds
+            told = f"chunk {point.chunk_tokens:5d} batch {point.batch:4d}: {seconds * 1e3:9.3f} ms"
+            bar.update(row, completed=progress.done, total=progress.known, description=told)
+
+
+def _task(request: Request, machine: hardware.Hardware) -> kernel.Task:
+    shape = SHAPES["tiny"] if request.tiny else _shape(request.shape)
+    name = request.name or _resource_name(f"{shape.name}-{machine.accelerator}")
+    return kernel.Task(
+        shape=shape,
+        limits=TINY if request.tiny else _range(request),
+        raw=request.output / f"{name}.csv",
+        budget_seconds=TINY_BUDGET_SECONDS if request.tiny else request.minutes * 60,
+        patience=TINY_PATIENCE if request.tiny else Patience(),
+        built_layers=request.layers,
+    )
+
+
+def _range(request: Request) -> Range:
+    return Range(
+        operating_batch=request.batch,
+        largest_batch=max(request.batch, request.largest_batch),
+        smallest_chunk=min(SMALLEST_CHUNK, request.largest_chunk),
+        largest_chunk=request.largest_chunk,
+        context_tokens=request.context,
+    )
+
+
+def _shape(name: str) -> Shape:
+    if name in SHAPES:
+        return SHAPES[name]
+    return from_config(Path(name))
+
+
+def _resource_name(text: str) -> str:
+    """A name that Kubernetes accepts."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:63].strip("-")
