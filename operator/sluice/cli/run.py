@@ -56,4 +56,19 @@ def run(  # noqa: PLR0913, PLR0917 - each parameter is one option of the command
         return
     if out is not None:
         raise typer.BadParameter("--out belongs to --standalone", param_hint="--out")
-    raise typer.Exit(code=2)
+    if namespace and all_namespaces:
+        raise typer.BadParameter("give --namespace or --all-namespaces", param_hint="--namespace")
+    from sluice.control.cluster.running import CannotStart, OperatorSettings, run_operator  # noqa: PLC0415 - as above
+
+    watched = None if all_namespaces else tuple(namespace or ())
+    operator = OperatorSettings(
+        namespaces=watched,
+        kubeconfig=kubeconfig,
+        address=http_address or "0.0.0.0",  # noqa: S104 - the kubelet asks from outside the pod
+        port=http_port,
+    )
+    try:
+        asyncio.run(run_operator(operator))
+    except CannotStart as error:
+        typer.echo(f"sluice: {error}", err=True)
+        raise typer.Exit(code=1) from error

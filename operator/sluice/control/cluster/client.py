@@ -5,39 +5,46 @@ its generated classes are not used: documents go in and out as they are.
 
 Errors, split by what the caller does::
 
-    ApiError            anything the server refused: read ``status`` and ``message``
+    ApiError            the server refused: read ``status`` and the message
       NotFound          404: it is gone, often fine
       Forbidden         403: a right is missing; the user must grant it
-      Conflict          409: somebody else owns a field or was faster
-    Unreachable         no answer: the world may heal
+      Conflict          409: it exists, or changed meanwhile
+      Unreachable       no answer: the world may heal
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import kubernetes
-import urllib3
+from kopf import ConnectionInfo
 
-from sluice.control.cluster.kinds import ObjectKind
+from sluice.actuate.kubernetes_api import APPLY, JSON, JSON_PATCH, UNREACHABLE, ClientApi, KubernetesApi
+from sluice.control.cluster.kinds import Document, ObjectKind
 from sluice.model.naming import FIELD_MANAGER
 
-REQUEST_TIMEOUT_SECONDS = (3.0, 15.0)
-"""Connecting, reading."""
-APPLY = "application/apply-patch+yaml"
+MERGE = "application/merge-patch+json"
+UNKNOWN_FIELD = "field not declared in schema"
+"""What apply says of a field that the installed definition lacks."""
 PAGE = 500
+"""Objects per page of a listing."""
+SERVICE_ACCOUNT_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+
+# The client's configuration loaders are not typed.
+_LOAD_KUBECONFIG: Callable[..., None] = kubernetes.config.load_kube_config
+_LOAD_INCLUSTER: Callable[..., None] = kubernetes.config.load_incluster_config
+_CONTEXTS: Callable[..., tuple[Any, Any]] = kubernetes.config.list_kube_config_contexts
 
 
 class ApiError(Exception):
-    """The API server refused."""
+    """The API server refused, or did not answer."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
         self.status = status
-        self.message = message
 
 
 class NotFound(ApiError):  # noqa: N818 - named after the HTTP status
@@ -49,44 +56,65 @@ class Forbidden(ApiError):  # noqa: N818 - named after the HTTP status
 
 
 class Conflict(ApiError):  # noqa: N818 - named after the HTTP status
-    """Another field manager owns a field, or the object changed meanwhile."""
+    """The object exists already, or changed meanwhile."""
 
 
-class Unreachable(Exception):  # noqa: N818 - a state of the world
+class Unreachable(ApiError):  # noqa: N818 - a state of the world
     """The API server did not answer."""
 
 
-# The client is not typed; these are all that we call of it besides its two classes.
-_LOAD_KUBECONFIG: Callable[..., None] = kubernetes.config.load_kube_config
-_LOAD_INCLUSTER: Callable[..., None] = kubernetes.config.load_incluster_config
+_ERRORS = {403: Forbidden, 404: NotFound, 409: Conflict, UNREACHABLE: Unreachable}
 
-_ERRORS = {403: Forbidden, 404: NotFound, 409: Conflict}
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """All objects of a kind at one moment."""
+
+    items: tuple[dict[str, Any], ...]
+    version: str
+    """Resource version of the moment."""
 
 
 class Cluster:
     """One API server, one identity."""
 
-    def __init__(self, api: kubernetes.client.ApiClient) -> None:
-        self._api = api
+    def __init__(self, configuration: kubernetes.client.Configuration, namespace: str = "default") -> None:
+        self._configuration = configuration
+        self.api: KubernetesApi = ClientApi(kubernetes.client.ApiClient(configuration))
+        self.namespace = namespace
+        """The namespace we run in, or the kubeconfig's."""
 
     @classmethod
     def login(cls, kubeconfig: Path | None = None) -> Cluster:
         """With ``kubeconfig``, else in-cluster, else the user's default kubeconfig."""
         configuration = kubernetes.client.Configuration()
-        if kubeconfig is not None:
-            _LOAD_KUBECONFIG(config_file=str(kubeconfig), client_configuration=configuration)
-            return cls(kubernetes.client.ApiClient(configuration))
-        try:
-            _LOAD_INCLUSTER(client_configuration=configuration)
-        except kubernetes.config.ConfigException:
-            _LOAD_KUBECONFIG(client_configuration=configuration)
-        return cls(kubernetes.client.ApiClient(configuration))
+        if kubeconfig is None:
+            try:
+                _LOAD_INCLUSTER(client_configuration=configuration)
+                return cls(configuration, SERVICE_ACCOUNT_NAMESPACE.read_text(encoding="utf-8").strip())
+            except kubernetes.config.ConfigException:
+                pass  # not in a pod: the kubeconfig it is
+        path = None if kubeconfig is None else str(kubeconfig)
+        _LOAD_KUBECONFIG(config_file=path, client_configuration=configuration)
+        _, active = _CONTEXTS(config_file=path)
+        return cls(configuration, str(active.get("context", {}).get("namespace") or "default"))
 
-    @property
-    def configuration(self) -> kubernetes.client.Configuration:
-        """Server, certificates and token, for kopf's login."""
-        configuration: kubernetes.client.Configuration = self._api.configuration
-        return configuration
+    def connection(self) -> ConnectionInfo:
+        """The same login for kopf; a token that rotates is read anew at every call."""
+        configuration = self._configuration
+        header = str(configuration.get_api_key_with_prefix("BearerToken") or "")
+        scheme, _, token = header.rpartition(" ")
+        return ConnectionInfo(
+            server=configuration.host,
+            ca_path=configuration.ssl_ca_cert,
+            insecure=not configuration.verify_ssl,
+            username=configuration.username or None,
+            password=configuration.password or None,
+            scheme=scheme or ("Bearer" if token else None),
+            token=token or None,
+            certificate_path=configuration.cert_file,
+            private_key_path=configuration.key_file,
+        )
 
     def serves(self, kind: ObjectKind) -> bool:
         """Whether the server knows the kind (discovery; needs no rights on it)."""
@@ -96,44 +124,50 @@ class Cluster:
             return False
         return any(resource.get("name") == kind.plural for resource in resources)
 
-    def list(self, kind: ObjectKind, namespace: str | None) -> list[dict[str, Any]]:
-        """All objects of a kind, page by page."""
+    def list(self, kind: ObjectKind, namespace: str | None) -> Listing:
+        """All objects of a kind in ``namespace`` (None: everywhere), page by page."""
         items: list[dict[str, Any]] = []
-        query: dict[str, str] = {"limit": str(PAGE)}
+        query = {"limit": str(PAGE)}
         while True:
             page = self.request("GET", kind.collection(namespace), query=query)
             items.extend(page.get("items", []))
-            token = page.get("metadata", {}).get("continue")
-            if not token:
-                return items
+            metadata = page.get("metadata", {})
+            if not (token := metadata.get("continue")):
+                return Listing(items=tuple(items), version=str(metadata.get("resourceVersion", "")))
             query = {"limit": str(PAGE), "continue": token}
 
     def get(self, kind: ObjectKind, namespace: str, name: str) -> dict[str, Any]:
         """One object."""
         return self.request("GET", kind.path(namespace, name))
 
-    def apply(self, kind: ObjectKind, document: Mapping[str, Any], *, subresource: str = "") -> dict[str, Any]:
-        """Server-side apply under our field manager; our fields are ours."""
-        metadata = document["metadata"]
-        path = kind.path(metadata["namespace"], metadata["name"]) + (f"/{subresource}" if subresource else "")
-        query = {"fieldManager": FIELD_MANAGER, "force": "true"}
-        return self.request("PATCH", path, query=query, body=document, content_type=APPLY)
+    def write_status(self, kind: ObjectKind, document: Document) -> dict[str, Any]:
+        """Server-side apply on the status subresource; the whole status is ours.
 
-    def create(self, kind: ObjectKind, document: Mapping[str, Any]) -> dict[str, Any]:
+        Definitions that are older than this operator do not know all of its fields, and apply
+        refuses a document with a single unknown one. Then the status is replaced as a whole,
+        which prunes what the server does not know.
+        """
+        metadata = document["metadata"]
+        path = kind.path(metadata["namespace"], metadata["name"]) + "/status"
+        query = {"fieldManager": FIELD_MANAGER, "force": "true"}
+        try:
+            return self.request("PATCH", path, query=query, body=document, content_type=APPLY)
+        except ApiError as error:
+            if UNKNOWN_FIELD not in str(error):
+                raise
+        steps = [
+            {"op": "test", "path": "/metadata/uid", "value": metadata["uid"]},
+            {"op": "add", "path": "/status", "value": document["status"]},
+        ]
+        return self.request("PATCH", path, query={"fieldManager": FIELD_MANAGER}, body=steps, content_type=JSON_PATCH)
+
+    def create(self, kind: ObjectKind, document: Document) -> dict[str, Any]:
         """A new object."""
         return self.request("POST", kind.collection(document["metadata"]["namespace"]), body=document)
 
-    def merge(self, kind: ObjectKind, namespace: str, name: str, patch: Mapping[str, Any]) -> dict[str, Any]:
+    def merge(self, kind: ObjectKind, namespace: str, name: str, patch: Document) -> dict[str, Any]:
         """A JSON merge patch."""
-        path = kind.path(namespace, name)
-        return self.request("PATCH", path, body=patch, content_type="application/merge-patch+json")
-
-    def delete(self, kind: ObjectKind, namespace: str, name: str) -> None:
-        """Remove an object; one that is gone already is fine."""
-        try:
-            self.request("DELETE", kind.path(namespace, name))
-        except NotFound:
-            return
+        return self.request("PATCH", kind.path(namespace, name), body=patch, content_type=MERGE)
 
     def request(
         self,
@@ -142,36 +176,10 @@ class Cluster:
         *,
         query: Mapping[str, str] | None = None,
         body: object = None,
-        content_type: str = "application/json",
+        content_type: str = JSON,
     ) -> dict[str, Any]:
         """One request; the answer's document, or one of the errors above."""
-        headers = {"Accept": "application/json"}
-        if body is not None:
-            headers["Content-Type"] = content_type
-        serialized = self._api.param_serialize(
-            method,
-            path,
-            query_params=list((query or {}).items()),
-            header_params=headers,
-            body=body,
-            auth_settings=["BearerToken"],
-        )
-        try:
-            answer: Any = self._api.call_api(*serialized, _request_timeout=REQUEST_TIMEOUT_SECONDS)
-            data: bytes = answer.read()
-        except urllib3.exceptions.HTTPError as error:
-            raise Unreachable(f"{method} {path}: {error}") from error
-        except kubernetes.client.ApiException as error:
-            raise Unreachable(f"{method} {path}: {error.reason}") from error
-        if answer.status >= 400:
-            raise _ERRORS.get(answer.status, ApiError)(answer.status, _message(answer.status, data))
-        document: dict[str, Any] = json.loads(data)
-        return document
-
-
-def _message(status: int, data: bytes) -> str:
-    """The server's own sentence."""
-    try:
-        return str(json.loads(data).get("message") or f"HTTP {status}")
-    except (ValueError, AttributeError):
-        return f"HTTP {status}"
+        answer = self.api.send(method, path, query=query, body=body, content_type=content_type)
+        if not answer.fine:
+            raise _ERRORS.get(answer.status, ApiError)(answer.status, answer.message)
+        return dict(answer.document)

@@ -50,7 +50,7 @@ SERVICES = ObjectKind("", "v1", "services", "Service")
 SLICES = ObjectKind("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice")
 GATEWAYS = ObjectKind("gateway.networking.k8s.io", "v1", "gateways", "Gateway")
 ROUTES = ObjectKind("gateway.networking.k8s.io", "v1", "httproutes", "HTTPRoute")
-CONFIG_MAPS = ObjectKind("", "v1", "configmaps", "ConfigMap")
+SECRETS = ObjectKind("", "v1", "secrets", "Secret")
 EVENTS = ObjectKind("", "v1", "events", "Event")
 
 OURS = (FLEETS, CLASSES, PROFILES)

@@ -8,12 +8,16 @@ a silent watch or a missed deletion left behind.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from sluice.control.cluster.kinds import BY_KIND, Document, ObjectKind, essence, slim
 from sluice.control.ports import Ref, WorldView
 from sluice.control.pulse import Pulse
+
+GONE_REMEMBERED = 1000
+"""Uids of deleted objects, so that an answer that is late does not bring one back."""
 
 
 class Store:
@@ -24,6 +28,7 @@ class Store:
         self._objects: dict[Ref, dict[str, Any]] = {}
         self._view: WorldView | None = None
         self._pulse = Pulse()
+        self._gone: deque[str | None] = deque(maxlen=GONE_REMEMBERED)
 
     def view(self) -> WorldView:
         """Everything known now; the same value until something changes."""
@@ -44,6 +49,8 @@ class Store:
         document = slim(kind, body)
         ref = _ref(kind, document)
         known = self._objects.get(ref)
+        if document["metadata"].get("uid") in self._gone:
+            return  # a listing or an answer that was on its way while the object went
         if known is not None and _is_older(document, known):
             return  # the watch lags behind the answer to our own write
         if known == document:
@@ -57,6 +64,7 @@ class Store:
         """An object is gone."""
         document = slim(kind, body)
         ref = _ref(kind, document)
+        self._gone.append(document["metadata"].get("uid"))
         known = self._objects.get(ref)
         if known is None or known["metadata"].get("uid") != document["metadata"].get("uid"):
             return  # it was created anew meanwhile
@@ -64,12 +72,13 @@ class Store:
         self._view = None
         self._pulse.beat((ref.namespace,))
 
-    def replace(self, kind: ObjectKind, namespace: str | None, bodies: Iterable[Document]) -> None:
-        """A full listing of ``kind`` in ``namespace`` (None: everywhere)."""
+    def replace(self, kind: ObjectKind, namespace: str | None, bodies: Iterable[Document], version: str) -> None:
+        """A full listing of ``kind`` in ``namespace`` (None: everywhere), taken at resource version ``version``."""
         found = {_ref(kind, body): body for body in bodies}
         for ref in [ref for ref in self._objects if ref.kind == kind.kind and namespace in (None, ref.namespace)]:
-            if ref not in found:
-                self.remove(kind, self._objects[ref])
+            known = self._objects[ref]
+            if ref not in found and not _is_newer(known["metadata"].get("resourceVersion"), version):
+                self.remove(kind, known)
         for body in found.values():
             self.put(kind, body)
 
@@ -89,7 +98,10 @@ def _is_older(document: Document, known: Document) -> bool:
     one, other = document["metadata"], known["metadata"]
     if one.get("uid") != other.get("uid"):
         return False
-    versions = (str(one.get("resourceVersion", "")), str(other.get("resourceVersion", "")))
-    if not all(version.isdecimal() for version in versions):
-        return False  # resource versions of this server cannot be compared
-    return int(versions[0]) < int(versions[1])
+    return _is_newer(other.get("resourceVersion"), one.get("resourceVersion"))
+
+
+def _is_newer(one: object, other: object) -> bool:
+    """Whether resource version ``one`` is later than ``other``; False where this server's cannot be compared."""
+    versions = str(one), str(other)
+    return all(version.isdecimal() for version in versions) and int(versions[0]) > int(versions[1])
