@@ -17,12 +17,13 @@ from dataclasses import dataclass, field
 from sluice.model.decision import Decision
 from sluice.model.demand import ClassDemand, Demand
 from sluice.model.fleet import SafePlan
-from sluice.model.plan import ClassPlan, Plan
+from sluice.model.plan import Plan
 from sluice.model.reasons import ConditionType, Finding, Reason
 from sluice.model.signal import Source
 from sluice.model.snapshot import Snapshot
 from sluice.planning import plan as solve
 from sluice.planning.problem import Problem
+from sluice.policy.agreement import plans_agree
 from sluice.policy.targets import Memory as TargetMemory
 from sluice.policy.targets import open_targets
 from sluice.policy.targets import targets as set_targets
@@ -134,7 +135,7 @@ def _plan_anew(
     if outcome.plan is None or not outcome.verdict.may_actuate:
         return _keep(memory, (*told, _unsolved(outcome.reason, outcome.message))), memory
     plan = outcome.plan
-    if memory.plan is not None and not differs(memory.plan, plan, snapshot.fleet.control.dead_band):
+    if memory.plan is not None and plans_agree(memory.plan, plan, snapshot.fleet.control.dead_band):
         plan = memory.plan
     unmeasured = _unmeasured(snapshot, demand)
     solved = Finding(
@@ -208,37 +209,3 @@ def _declared(name: str, signals: tuple[str, ...]) -> str:
 
 def _metrics(reason: Reason, message: str) -> Finding:
     return Finding(condition=ConditionType.METRICS_AVAILABLE, reason=reason, message=message)
-
-
-def differs(old: Plan, new: Plan, dead_band: float) -> bool:
-    """Whether ``new`` says something else than ``old`` beyond the dead band.
-
-    Always when pools, classes, charging or the set of rationed classes change; else when
-    a rate, an occupancy or a weight moves by more than the dead band relative to the
-    larger of the two (weights: in permille of the whole).
-    """
-    if (old.charging, _shape(old)) != (new.charging, _shape(new)):
-        return True
-    pairs = zip(old.classes, new.classes, strict=True)
-    return any(_class_moved(before, after, dead_band) for before, after in pairs)
-
-
-def _shape(plan: Plan) -> tuple[object, ...]:
-    pools = tuple((pool.name, pool.replicas) for pool in plan.pools)
-    return pools, tuple((entry.name, entry.rationed, len(entry.pools)) for entry in plan.classes)
-
-
-def _class_moved(before: ClassPlan, after: ClassPlan, dead_band: float) -> bool:
-    numbers = (
-        (before.arrival_rate, after.arrival_rate),
-        (before.admitted_rate, after.admitted_rate),
-        (_occupancy(before), _occupancy(after)),
-    )
-    if any(abs(new - old) > dead_band * max(abs(old), abs(new)) for old, new in numbers):
-        return True
-    weights = zip(before.pools, after.pools, strict=True)
-    return any(abs(old.weight_permille - new.weight_permille) > 1000 * dead_band for old, new in weights)
-
-
-def _occupancy(entry: ClassPlan) -> float:
-    return entry.prefill + entry.decode_mixed + entry.decode_solo

@@ -14,7 +14,7 @@ SMALLEST_OCCUPANCY = 1.0
 def plans_agree(standing: Plan, wanted: Plan, band: float) -> bool:
     """Whether ``wanted`` is within ``band`` of ``standing`` in every number that steers.
 
-    Decisions (bands, whole replicas, the set of classes and pools, charging) must be equal;
+    Decisions (bands, ready replicas, the set of classes and pools, charging) must be equal;
     rates and occupancies may differ by the band, weights by the band in points of the whole.
     Money and shadow prices explain and do not steer.
     """
@@ -27,7 +27,7 @@ def plans_agree(standing: Plan, wanted: Plan, band: float) -> bool:
 
 def _decisions(plan: Plan) -> tuple[object, ...]:
     """What is equal or not, with nothing between."""
-    pools = tuple((pool.name, pool.replicas, pool.mixed_replicas) for pool in plan.pools)
+    pools = tuple((pool.name, pool.replicas) for pool in plan.pools)
     classes = tuple((entry.name, entry.band, entry.rationed, entry.in_flight_limit is None) for entry in plan.classes)
     return (plan.schema_version, plan.fleet, plan.charging, plan.verdict, pools, classes)
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from sluice.deciding.decide import DecideMemory, decide, differs
+from sluice.deciding.decide import DecideMemory, decide
 from sluice.deciding.estimate import EstimateMemory, estimate
 from sluice.model.decision import Decision
 from sluice.model.fleet import (
@@ -206,9 +206,7 @@ def test_slow_drift_is_adopted_once_it_adds_up() -> None:
 
 
 def test_another_number_of_replicas_is_always_another_plan() -> None:
+    fleet = replace(FLEET, control=ControlSettings(dead_band=0.99))
     operator = Operator()
-    before = operator(world(PAPER)).plan
-    after = operator(world(PAPER, now=NOW + 10, replicas=5)).plan
-    assert before is not None
-    assert after is not None
-    assert differs(before, after, dead_band=0.99)
+    operator(world(PAPER, fleet=fleet))
+    assert operator(world(PAPER, now=NOW + 10, replicas=5, fleet=fleet)).adopted
