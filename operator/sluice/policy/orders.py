@@ -1,0 +1,56 @@
+"""The admission policies by name: the paper's, today's, and the ones found since.
+
+Each is a frozen value over the kernels of ``sluice.policy.kernels``; what a policy needs
+beyond the gate's own view is declared, and only one that needs nothing but a plan and
+promises may be a default.
+"""
+
+from __future__ import annotations
+
+from sluice.policy.admission import AdmissionPolicy, Need
+from sluice.policy.kernels import Late, Order
+
+FIRST_COME = AdmissionPolicy(name="first-come", order=Order.ARRIVAL)
+"""First come, first served: what engines do behind a plain load balancer."""
+
+GATE = AdmissionPolicy(name="gate", order=Order.OCCUPANCY, needs=frozenset({Need.PLAN}))
+"""The paper's gate (section 4.1): the class furthest below its planned prefill occupancy."""
+
+CAPPED_GATE = AdmissionPolicy(name="capped-gate", order=Order.OCCUPANCY, cap=True, needs=frozenset({Need.PLAN}))
+"""The same, and never above the planned occupancy (model page section 3.6, C). Not work-conserving."""
+
+QUEUE_GATE = AdmissionPolicy(name="queue-gate", order=Order.QUEUE, needs=frozenset({Need.PLAN}))
+"""The class whose queue exceeds its planned queue most (model page section 3.6, Q)."""
+
+PRIORITY = AdmissionPolicy(name="priority", order=Order.INDEX, needs=frozenset({Need.PLAN}))
+"""Highest index first: D/P for separate charging (section 4.2.1), value per token of the binding row otherwise."""
+
+BANDS = AdmissionPolicy(name="bands", order=Order.BANDS, needs=frozenset({Need.PLAN}))
+"""Fully planned classes, then rationed ones while they hold credit, then the rest."""
+
+EARLIEST_DEADLINE = AdmissionPolicy(name="earliest-deadline", order=Order.DEADLINE, needs=frozenset({Need.PROMISES}))
+"""Earliest promise first, whether it can still be kept or not."""
+
+
+def keeping_promises(
+    policy: AdmissionPolicy,
+    *,
+    prefill_seconds_per_token: float,
+    late: Late = Late.LAST,
+    margin_seconds: float = 0.0,
+    own_prompt: bool = True,
+) -> AdmissionPolicy:
+    """``policy`` for requests that can still keep their promise; the others wait in a lower band or are refused."""
+    suffix = {Late.IGNORE: "", Late.LAST: "+late-last", Late.REFUSE: "+late-refused"}[late]
+    return AdmissionPolicy(
+        name=policy.name + suffix,
+        order=policy.order,
+        needs=policy.needs | {Need.PROMISES},
+        late=late,
+        cap=policy.cap,
+        own_prompt=own_prompt,
+        prefill_seconds_per_token=prefill_seconds_per_token,
+        margin_seconds=margin_seconds,
+        credit_seconds=policy.credit_seconds,
+        urgency_seconds=policy.urgency_seconds,
+    )

@@ -1,0 +1,319 @@
+"""One replica's batch: how long its iterations take, and how far a span of them goes.
+
+A *span* is a run of iterations in which nothing enters or leaves the batch. Its length
+in seconds has a closed form, so a replica needs one event per span and not one per
+token: until the first sequence ends, the prompt at the head ends, or memory is full.
+When something arrives in the middle, the span is cut at the end of the iteration in
+progress. In the paper's network tokens are infinitely divisible: spans end and are cut
+anywhere.
+
+Iteration time is ``max(solo, mixed + per_token*chunk) + per_sequence*decodes +
+per_context*resident``, or a measured table over (chunk, batch, context). Inside a span
+the context grows by one token per decode and iteration, hence linearly.
+"""
+
+from __future__ import annotations
+
+import math
+
+from sluice.policy.compiled import inner
+from sluice.simulation.agenda import tree_set
+from sluice.simulation.layout import Array, Sim
+
+TINY = 1e-6
+"""Tokens; the clocks' rounding stays far below it."""
+
+
+@inner
+def _cell(table: Array, start: int, size: int, value: float) -> int:
+    """The cell of ``value`` on an axis; values outside take the edge cells."""
+    k = 0
+    while k + 2 < size and value >= table[start + k + 1]:
+        k += 1
+    return k
+
+
+@inner
+def _share(table: Array, start: int, size: int, value: float) -> float:
+    """Where in the cell at ``start`` a value lies: held below the axis, extrapolated above it."""
+    if size < 2:
+        return 0.0
+    return float(max(0.0, (value - table[start]) / (table[start + 1] - table[start])))
+
+
+@inner
+def _from_table(table: Array, at: int, chunk: float, decodes: float, context: float) -> float:
+    """Trilinear interpolation in a measured table, seconds; ``context`` is tokens per sequence."""
+    chunks, batches, contexts = int(table[at]), int(table[at + 1]), int(table[at + 2])
+    chunk_axis = at + 3
+    batch_axis = chunk_axis + chunks
+    context_axis = batch_axis + batches
+    c = _cell(table, chunk_axis, chunks, chunk)
+    b = _cell(table, batch_axis, batches, decodes)
+    x = _cell(table, context_axis, contexts, context)
+    u = _share(table, chunk_axis + c, chunks, chunk)
+    v = _share(table, batch_axis + b, batches, decodes)
+    w = _share(table, context_axis + x, contexts, context)
+    first = context_axis + contexts + (c * batches + b) * contexts + x
+    seconds = 0.0
+    for corner in range(8):
+        weight = (u if corner & 4 else 1 - u) * (v if corner & 2 else 1 - v) * (w if corner & 1 else 1 - w)
+        if weight != 0.0:
+            step = (corner >> 2) * batches * contexts + ((corner >> 1) & 1) * contexts + (corner & 1)
+            seconds += weight * table[first + step]
+    return float(seconds)
+
+
+@inner
+def iteration_seconds(sim: Sim, pool: Array, chunk: float, decodes: float, resident: float) -> float:
+    """Seconds of one iteration."""
+    if pool.table >= 0:
+        return _from_table(sim.table, pool.table, chunk, decodes, resident / max(1.0, decodes))
+    base = pool.solo
+    if chunk > 0.0:
+        base = max(base, pool.mixed + pool.per_token * chunk)
+    return float(base + pool.per_sequence * decodes + pool.per_context * resident)
+
+
+@inner
+def span_seconds(tau: float, slope: float, steps: float) -> float:
+    """Seconds of ``steps`` iterations whose times grow by ``slope``."""
+    return steps * tau + slope * steps * (steps - 1.0) * 0.5
+
+
+@inner
+def steps_until(tau: float, slope: float, seconds: float) -> float:
+    """Whole iterations that end at or after ``seconds``: the one in progress is finished."""
+    if slope <= 0.0:
+        return float(max(1.0, math.ceil(seconds / tau - 1e-9)))
+    linear = tau - 0.5 * slope
+    return float(max(1.0, math.ceil((math.sqrt(linear * linear + 2.0 * slope * seconds) - linear) / slope - 1e-9)))
+
+
+@inner
+def _advance_prompts(sim: Sim, replica: Array, tokens: float) -> None:
+    """Spend computed prompt tokens on the unfinished prompts, in order."""
+    q = replica.head
+    while q >= 0 and tokens > 0.0:
+        request = sim.requests[q]
+        spent = min(tokens, request.left)
+        request.left -= spent
+        tokens -= spent
+        replica.owed -= spent
+        q = request.next
+
+
+@inner
+def settle(sim: Sim, r: int, now: float) -> None:
+    """Bring a replica's clocks to ``now``: in the network at any time, else at a boundary."""
+    replica = sim.replicas[r]
+    elapsed = now - replica.since
+    replica.since = now
+    if replica.decodes + replica.prefills == 0 or elapsed <= 0.0:
+        return
+    steps = replica.steps
+    if sim.core[0].fluid:
+        steps = min(steps, elapsed / replica.tau)
+    replica.busy += elapsed
+    sim.core[0].iterations += steps
+    if replica.prefills > 0:
+        replica.mixed += elapsed
+    if replica.stepping:
+        replica.clock += steps
+        replica.kv += steps * replica.decodes
+    if replica.chunk > 0.0:
+        _advance_prompts(sim, replica, steps * replica.chunk)
+
+
+@inner
+def add_decode(sim: Sim, r: int, q: int) -> None:
+    """Put a request into a decode slot; the caller saw to it that there is one."""
+    replica, request = sim.replicas[r], sim.requests[q]
+    place = replica.decodes
+    slot = sim.slots[r, place]
+    slot.end = replica.clock + request.todo
+    slot.request = q
+    request.mixed -= replica.mixed
+    replica.decodes += 1
+    request.state = 5
+    request.replica = r
+
+
+@inner
+def drop_decode(sim: Sim, r: int, place: int) -> int:
+    """Take a sequence out of its slot; the last one moves into the gap."""
+    replica = sim.replicas[r]
+    q = int(sim.slots[r, place].request)
+    last = replica.decodes - 1
+    sim.slots[r, place].end = sim.slots[r, last].end
+    sim.slots[r, place].request = sim.slots[r, last].request
+    replica.decodes = last
+    sim.requests[q].mixed += replica.mixed
+    return q
+
+
+@inner
+def _shortest(sim: Sim, r: int) -> float:
+    """Decode steps until the first sequence ends."""
+    replica = sim.replicas[r]
+    least = math.inf
+    for k in range(replica.decodes):
+        least = min(least, sim.slots[r, k].end)
+    return float(max(0.0, least - replica.clock))
+
+
+@inner
+def _preempt(sim: Sim, r: int) -> None:
+    """Take the latest arrival's decode out and recompute it later, as vLLM does when memory is full."""
+    replica = sim.replicas[r]
+    latest, place = -1, 0
+    for k in range(replica.decodes):
+        if sim.slots[r, k].request > latest:
+            latest, place = int(sim.slots[r, k].request), k
+    end = sim.slots[r, place].end
+    q = drop_decode(sim, r, place)
+    request = sim.requests[q]
+    request.todo = end - replica.clock
+    resident = request.prompt + request.output - 1.0 - request.todo
+    replica.kv -= resident
+    request.left = resident
+    request.state = 2
+    request.preempted += 1
+    request.next = replica.head
+    if replica.head < 0:
+        replica.tail = q
+    replica.head = q
+    replica.listed += 1
+    replica.owed += resident
+    sim.core[0].preemptions += 1
+
+
+@inner
+def _resident_tokens(request: Array) -> float:
+    """Tokens a prompt will hold: all of it, and after a preemption the answer so far."""
+    return float(max(request.prompt, request.left))
+
+
+@inner
+def _join(sim: Sim, r: int, allowance: float) -> float:
+    """Let prompts into the batch, in order, while slots and memory last; returns tokens of the chunk."""
+    replica = sim.replicas[r]
+    pool = sim.pools[replica.pool]
+    tokens, q, seen = 0.0, replica.head, 0
+    fluid = sim.core[0].fluid
+    while q >= 0 and tokens < allowance:
+        request = sim.requests[q]
+        if request.state != 3:
+            full = replica.decodes + replica.reserved + replica.prefills >= pool.slots
+            if full or replica.kv + _resident_tokens(request) > pool.kv:
+                break
+            request.state = 3
+            replica.prefills += 1
+            replica.kv += _resident_tokens(request)
+            if request.begun < 0.0:
+                request.begun = replica.since
+        tokens += min(request.left, allowance - tokens)
+        q, seen = request.next, seen + 1
+        if fluid or not sim.core[0].packing:
+            break
+    return allowance if fluid and tokens > 0.0 else tokens
+
+
+@inner
+def _allowance(sim: Sim, replica: Array, pool: Array) -> float:
+    """Prompt tokens that the next iteration may hold."""
+    batching = sim.core[0].batching
+    if batching == 0:
+        return float(max(1.0, min(pool.chunk, pool.budget - replica.decodes)))
+    if batching == 2:
+        if replica.decodes == 0:
+            replica.draining = 0
+        elif replica.draining:
+            return 0.0
+    return float(pool.budget)
+
+
+@inner
+def plan_span(sim: Sim, r: int) -> None:
+    """Decide the next run of iterations of a replica that stands at ``since``, and enter its end in the agenda."""
+    replica = sim.replicas[r]
+    pool = sim.pools[replica.pool]
+    while replica.decodes > 1 and replica.kv + replica.decodes > pool.kv:
+        _preempt(sim, r)
+    allowance = _allowance(sim, replica, pool)
+    chunk = _join(sim, r, allowance) if replica.head >= 0 and allowance > 0.0 else 0.0
+    replica.chunk = chunk
+    batching = sim.core[0].batching
+    if batching == 2 and chunk <= 0.0:
+        replica.draining = 1
+    if replica.decodes == 0 and chunk <= 0.0:
+        replica.steps = 0.0
+        tree_set(sim.trees, 0, r, math.inf)
+        return
+    replica.stepping = 1 if batching == 0 or chunk <= 0.0 else 0
+    decodes = float(replica.decodes) if replica.stepping else 0.0
+    steps = _span_steps(sim, r, pool, chunk, decodes)
+    replica.steps = steps
+    replica.tau = iteration_seconds(sim, pool, chunk, decodes, replica.kv)
+    replica.slope = 0.0
+    if pool.table >= 0 and steps > 1.0 and decodes > 0.0:
+        last = iteration_seconds(sim, pool, chunk, decodes, replica.kv + decodes * (steps - 1.0))
+        replica.slope = (last - replica.tau) / (steps - 1.0)
+    elif not sim.core[0].fluid:
+        replica.slope = pool.per_context * decodes
+    seconds = steps * replica.tau if sim.core[0].fluid else span_seconds(replica.tau, replica.slope, steps)
+    tree_set(sim.trees, 0, r, replica.since + seconds)
+
+
+@inner
+def _span_steps(sim: Sim, r: int, pool: Array, chunk: float, decodes: float) -> float:
+    """Iterations until something must be decided."""
+    replica = sim.replicas[r]
+    steps = _shortest(sim, r) if decodes > 0.0 else math.inf
+    fluid = sim.core[0].fluid
+    if chunk > 0.0:
+        left = sim.requests[replica.head].left
+        if fluid:
+            return float(min(steps, left / chunk))
+        steps = min(steps, math.floor(left / chunk) if left >= chunk else 1.0)
+    if fluid:
+        return steps
+    if decodes > 0.0 and pool.kv < math.inf:
+        steps = min(steps, math.floor((pool.kv - replica.kv) / decodes))
+    return max(1.0, steps)
+
+
+@inner
+def mark(sim: Sim, r: int) -> None:
+    """Note that a replica must plan its next span when the event is over."""
+    replica = sim.replicas[r]
+    if not replica.dirty:
+        replica.dirty = 1
+        replica.next = sim.core[0].dirty
+        sim.core[0].dirty = r
+
+
+@inner
+def touch(sim: Sim, r: int, now: float) -> None:
+    """Something is about to enter replica ``r`` at ``now``: settle it, or cut its span."""
+    replica = sim.replicas[r]
+    if replica.dirty:
+        return
+    idle = replica.decodes + replica.prefills == 0
+    if sim.core[0].fluid or idle:
+        settle(sim, r, now)
+        mark(sim, r)
+        return
+    _cut(sim, r, now)
+
+
+@inner
+def _cut(sim: Sim, r: int, now: float) -> None:
+    """End a span with the iteration in progress, unless a full chunk leaves no room anyway."""
+    replica = sim.replicas[r]
+    if replica.steps <= 1.0:
+        return
+    steps = steps_until(replica.tau, replica.slope, now - replica.since)
+    if steps < replica.steps:
+        replica.steps = steps
+        tree_set(sim.trees, 0, r, replica.since + span_seconds(replica.tau, replica.slope, steps))
