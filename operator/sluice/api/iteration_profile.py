@@ -56,9 +56,7 @@ class Fit(Declared):
 class Provenance(Declared):
     """Where the figures come from. Recorded for people."""
 
-    measured_time: str | None = Field(
-        default=None, max_length=32, description="When it was measured, RFC 3339 (quote it in YAML)."
-    )
+    measured_time: str | None = Field(default=None, max_length=32, description="When it was measured, RFC 3339.")
     tool: str | None = Field(default=None, max_length=128, description="What measured it, with its version.")
     source: str | None = Field(
         default=None, max_length=512, description="Publication, data set or machine that the figures come from."

@@ -65,7 +65,7 @@ def _walk(path: str, node: Schema, *, required: bool) -> Iterator[tuple[str, Sch
 
 def _row(path: str, node: Schema, *, needed: bool) -> str:
     default = node.get("default")
-    shown = "**required**" if needed else "" if default is None or isinstance(default, dict) else f"`{default}`"
+    shown = "**required**" if needed else "" if default in (None, "") or isinstance(default, dict) else f"`{default}`"
     return f"| `{path}` | {_type(node)} | {shown} | {_bounds(node)} | {_cell(node.get('description', ''))} |"
 
 

@@ -49,18 +49,27 @@ class Reason(StrEnum):
     ACCEPTED = "Accepted", "The spec is understood."
     INVALID = "Invalid", "The spec contradicts itself; the message names the field."
     CONTRADICTORY_PRICES = "ContradictoryPrices", "Prices or guarantees contradict each other; the message names both."
-    OVERLAPPING_MATCH = "OverlappingMatch", "Two classes match the same requests. Make one match narrower."
+    OVERLAPPING_MATCH = (
+        "OverlappingMatch",
+        "Two classes match the same requests; the older keeps them. Part them.",
+    )
     EMPTY_FLEET = "EmptyFleet", "No WorkloadClass refers to this fleet yet. Apply one."
     PENDING = "Pending", "The first pass has not finished."
 
     RESOLVED = "Resolved", "Every reference resolves."
-    PROFILE_NOT_FOUND = "ProfileNotFound", "A pool names an IterationProfile that does not exist in the namespace."
-    FLEET_NOT_FOUND = "FleetNotFound", "The class names an InferenceFleet that does not exist in the namespace."
-    POOL_NOT_FOUND = "PoolNotFound", "The class allows a pool that the fleet does not have."
+    PROFILE_NOT_FOUND = "ProfileNotFound", "A pool names an IterationProfile that the namespace lacks. Apply it."
+    FLEET_NOT_FOUND = "FleetNotFound", "The class names an InferenceFleet that the namespace lacks. Apply it."
+    POOL_NOT_FOUND = "PoolNotFound", "The class allows a pool that the fleet lacks. The message lists those it has."
     ROUTE_NOT_FOUND = "RouteNotFound", "The class names an HTTPRoute or a rule in it that does not exist."
-    GATEWAY_NOT_FOUND = "GatewayNotFound", "The fleet names a Gateway that does not exist."
+    GATEWAY_NOT_FOUND = (
+        "GatewayNotFound",
+        "The fleet names no Gateway, or one that is not there. Set gatewayRef.",
+    )
     SECRET_NOT_FOUND = "SecretNotFound", "The credentials Secret for Prometheus is missing, or lacks its keys."
-    REPLICAS_UNKNOWN = "ReplicasUnknown", "Nothing tells how many replicas the pool has."
+    REPLICAS_UNKNOWN = (
+        "ReplicasUnknown",
+        "Nothing tells the pool's replicas. List endpoints or declare its Pods.",
+    )
 
     MEASURED = "Measured", "All signals that the plan needs are measured."
     PARTLY_PRIOR = "PartlyPrior", "Some signals come from declared priors; the message names them."
