@@ -122,7 +122,7 @@ def _guarantee_findings(entry: WorkloadClassResource, fleet: Fleet | None) -> li
 
 
 def tier_contradictions(kept: Sequence[WorkloadClassResource], fleet: InferenceFleetResource) -> list[Finding]:
-    """Pairs whose tiers say one order and whose prices say the other, whatever the lengths."""
+    """Pairs whose tiers say one order and whose prices, for requests of one length, say the other."""
     findings = []
     for higher, lower in itertools.permutations(kept, 2):
         above, below = prices(higher, fleet.spec), prices(lower, fleet.spec)

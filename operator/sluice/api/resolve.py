@@ -8,7 +8,7 @@ What counts as a contradiction of prices and guarantees:
 * some classes of a fleet have prices and others have none at all: money and tier values have no common unit, so the
   unpriced ones are left out;
 * a class of a higher tier whose prompt and output prices are both at or below those of a class of a lower tier, one
-  of them truly below: whatever the lengths, the plan would serve the lower tier first. Blocking;
+  of them truly below: of two requests of one length the plan would serve that of the lower tier first. Blocking;
 * a guaranteed share that needs more requests in flight than the class's own inFlightCeiling allows, on the fastest
   replica it may use. The class is left out.
 """
