@@ -19,7 +19,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import yaml
-
 from tests.controlplane.programs import find
 
 READY_SECONDS = 60.0
@@ -96,6 +95,8 @@ class ControlPlane:
         self.processes = ProcessGroup(folder)
         self.url = ""
         self.admin_token = secrets.token_hex(16)
+        self.operator_token = self.admin_token
+        """What the operator logs in with, where a test gives it fewer rights than the administrator has."""
         self.tokens: dict[str, tuple[str, str]] = {self.admin_token: ("admin", "system:masters")}
 
     @property
@@ -132,7 +133,9 @@ class ControlPlane:
             "kind": "Config",
             "current-context": "loopback",
             "contexts": [{"name": "loopback", "context": {"cluster": "c", "user": "u", "namespace": namespace}}],
-            "clusters": [{"name": "c", "cluster": {"server": self.url, "certificate-authority": str(self.certificate)}}],
+            "clusters": [
+                {"name": "c", "cluster": {"server": self.url, "certificate-authority": str(self.certificate)}}
+            ],
             "users": [{"name": "u", "user": {"token": token}}],
         }
         path.write_text(yaml.safe_dump(document))
@@ -188,9 +191,8 @@ class ControlPlane:
     def _is_ready(self) -> bool:
         if not self.certificate.exists():
             return False
-        request = urllib.request.Request(
-            f"{self.url}/readyz", headers={"Authorization": f"Bearer {self.admin_token}"}
-        )
+        headers = {"Authorization": f"Bearer {self.admin_token}"}
+        request = urllib.request.Request(f"{self.url}/readyz", headers=headers)  # noqa: S310 - our own https URL
         try:
             context = ssl.create_default_context(cafile=str(self.certificate))
             with urllib.request.urlopen(request, timeout=2, context=context) as answer:  # noqa: S310 - our own https URL

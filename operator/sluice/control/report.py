@@ -130,7 +130,9 @@ def _fleet_verdicts(account: Account) -> tuple[Verdict, ...]:
     mine = tuple(
         finding
         for finding in account.findings
-        if not finding.subject.startswith("WorkloadClass/") or finding.condition in judging.ROLLED_UP
+        if not finding.subject.startswith("WorkloadClass/")
+        or finding.condition in judging.ROLLED_UP
+        or finding.blocking
     )
     shown = tuple(verdict(type_, mine, _fleet_default(account, type_)) for type_ in judging.SUMMARY)
     left_out = len(account.classes) - len(account.workloads)

@@ -66,6 +66,10 @@ class Unreachable(ApiError):  # noqa: N818 - a state of the world
 _ERRORS = {403: Forbidden, 404: NotFound, 409: Conflict, UNREACHABLE: Unreachable}
 
 
+class LoginFailed(Exception):  # noqa: N818 - an outcome
+    """There is no usable configuration of a cluster."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listing:
     """All objects of a kind at one moment."""
@@ -95,8 +99,11 @@ class Cluster:
             except kubernetes.config.ConfigException:
                 pass  # not in a pod: the kubeconfig it is
         path = None if kubeconfig is None else str(kubeconfig)
-        _LOAD_KUBECONFIG(config_file=path, client_configuration=configuration)
-        _, active = _CONTEXTS(config_file=path)
+        try:
+            _LOAD_KUBECONFIG(config_file=path, client_configuration=configuration)
+            _, active = _CONTEXTS(config_file=path)
+        except (kubernetes.config.ConfigException, OSError) as error:
+            raise LoginFailed(f"no usable kubeconfig ({path or 'the default one'}): {error}") from error
         return cls(configuration, str(active.get("context", {}).get("namespace") or "default"))
 
     def connection(self) -> ConnectionInfo:

@@ -16,7 +16,7 @@ from sluice.actuate.kubernetes_apply import KubernetesActuator
 from sluice.actuate.port import Actuator
 from sluice.control.cluster import feed
 from sluice.control.cluster.assembly import Assembly
-from sluice.control.cluster.client import ApiError, Cluster, Forbidden
+from sluice.control.cluster.client import ApiError, Cluster, Forbidden, LoginFailed
 from sluice.control.cluster.kinds import OTHERS, OURS, ObjectKind
 from sluice.control.cluster.sink import ClusterRecorder, ClusterSecrets, ClusterStatus
 from sluice.control.cluster.store import Store
@@ -194,6 +194,6 @@ async def run_operator(settings: OperatorSettings) -> None:
     try:
         cluster = await asyncio.to_thread(Cluster.login, settings.kubeconfig)
         scope = await asyncio.to_thread(scope_of, cluster, settings.namespaces)
-    except (ApiError, OSError) as error:
+    except (LoginFailed, ApiError) as error:
         raise CannotStart(f"the API server cannot be used: {error}") from error
     await Operator(settings, cluster, scope).run()
