@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from sluice.cli import plan, profile, run
+from sluice.cli import demo, plan, profile, run
 
 application = typer.Typer(
     name="sluice",
@@ -19,6 +19,7 @@ def _sluice() -> None:
     """Keep the command names even while there is only one command."""
 
 
+application.command("demo")(demo.demo)
 application.command("plan")(plan.plan)
 application.add_typer(profile.application, name="profile")
 application.command("run")(run.run)

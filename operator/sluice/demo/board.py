@@ -1,0 +1,114 @@
+"""The live table at a terminal, or a line every few seconds elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from sluice.demo.act import Moment, Show
+from sluice.demo.readings import Reading
+from sluice.demo.scene import Scene
+from sluice.demo.tally import Figures
+
+LINE_SECONDS = 5.0
+"""Time between two lines where there is no terminal."""
+MILLI = 1000.0
+
+
+@contextlib.contextmanager
+def board(scene: Scene, *, live: bool) -> Iterator[Show]:
+    """Something to show moments on; a table that is redrawn in place where ``live``."""
+    if not live:
+        yield _Lines(scene)
+        return
+    with Live(console=Console(), auto_refresh=False, transient=True) as screen:
+
+        def show(title: str, moment: Moment) -> None:
+            screen.update(table(scene, title, moment), refresh=True)
+
+        yield show
+
+
+def table(scene: Scene, title: str, moment: Moment) -> Table:
+    """All classes at one moment; money in thousandths of a dollar per second."""
+    result = Table(title=f"{title}, {moment.at_seconds:.0f} s", caption=_caption(moment.reading))
+    for heading in ("class", "offered/s", "refused/s", "limit", "in flight", "TTFT", "promise", "TPOT"):
+        result.add_column(heading, justify="left" if heading == "class" else "right")
+    result.add_column("value m$/s", justify="right")
+    result.add_column("good value m$/s", justify="right")
+    for service in scene.services:
+        figures = moment.figures[service.name]
+        ttft = _seconds(figures.ttft_seconds)
+        if figures.ttft_seconds is not None:
+            colour = "green" if figures.ttft_seconds <= service.promise_seconds else "red"
+            ttft = f"[{colour}]{ttft}[/]"
+        result.add_row(
+            service.name,
+            f"{figures.offered:.1f}",
+            f"{figures.refused:.1f}",
+            moment.reading.limit(service.name),
+            str(figures.in_flight),
+            ttft,
+            _seconds(service.promise_seconds),
+            _milliseconds(figures.tpot_seconds),
+            f"{figures.value * MILLI:.2f}",
+            f"{figures.good_value * MILLI:.2f}",
+        )
+    everything = moment.figures.values()
+    result.add_section()
+    result.add_row(
+        *("all", f"{sum(f.offered for f in everything):.1f}", f"{sum(f.refused for f in everything):.1f}"),
+        *("", str(sum(f.in_flight for f in everything)), "", "", ""),
+        f"{sum(f.value for f in everything) * MILLI:.2f}",
+        f"{sum(f.good_value for f in everything) * MILLI:.2f}",
+    )
+    return result
+
+
+def line(scene: Scene, title: str, moment: Moment) -> str:
+    """The same in one line."""
+    parts = [_brief(service.name, moment.figures[service.name], moment.reading) for service in scene.services]
+    return f"{title} {moment.at_seconds:5.1f} s | " + " | ".join(parts) + f" | {_caption(moment.reading)}"
+
+
+class _Lines:
+    """Prints a line now and then."""
+
+    def __init__(self, scene: Scene) -> None:
+        self._scene = scene
+        self._next: dict[str, float] = {}
+
+    def __call__(self, title: str, moment: Moment) -> None:
+        if moment.at_seconds >= self._next.get(title, 0.0):
+            self._next[title] = moment.at_seconds + LINE_SECONDS
+            sys.stdout.write(line(self._scene, title, moment) + "\n")
+            sys.stdout.flush()
+
+
+def _brief(name: str, figures: Figures, reading: Reading) -> str:
+    return (
+        f"{name}: {figures.offered:.1f}/s, limit {reading.limit(name)}, {figures.in_flight} in flight, "
+        f"TTFT {_seconds(figures.ttft_seconds)}, TPOT {_milliseconds(figures.tpot_seconds)}, "
+        f"value {figures.value * MILLI:.2f} good {figures.good_value * MILLI:.2f} m$/s"
+    )
+
+
+def _caption(reading: Reading) -> str:
+    if reading.plan is None:
+        return "no plan, no limits"
+    word = reading.effective
+    effective = f"Effective={word.status} ({word.reason})" if word else "Effective unknown"
+    return f"plan {reading.plan.value_per_second * MILLI:.2f} m$/s, {effective}"
+
+
+def _seconds(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f} s"
+
+
+def _milliseconds(value: float | None) -> str:
+    return "-" if value is None else f"{value * 1000:.0f} ms"

@@ -1,0 +1,147 @@
+"""What the two runs came to, in words and figures. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean, quantiles
+
+from rich.console import Group
+from rich.table import Table
+
+from sluice.demo.act import Act
+from sluice.demo.scene import Scene
+from sluice.demo.tally import ClassTotals
+
+MILLI = 1000.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """Both runs side by side."""
+
+    without: Act
+    with_sluice: Act
+
+    @property
+    def good_value_gain(self) -> float:
+        """Relative change of good value per second; infinite where there was none before."""
+        return _gain(self.without.good_value, self.with_sluice.good_value)
+
+    @property
+    def value_gain(self) -> float:
+        """Relative change of value per second."""
+        return _gain(self.without.value, self.with_sluice.value)
+
+    @property
+    def predicted_value(self) -> float | None:
+        """Mean over the run of what the plans in force promised, dollars per second."""
+        plans = [moment.reading.plan for moment in self.with_sluice.while_arriving()]
+        values = [plan.value_per_second for plan in plans if plan is not None]
+        return fmean(values) if values else None
+
+    @property
+    def limited(self) -> dict[str, float]:
+        """Class -> share of the run in which it had a limit."""
+        moments = self.with_sluice.while_arriving()
+        return {
+            name: sum(moment.reading.limits(name) for moment in moments) / max(1, len(moments))
+            for name in self.with_sluice.totals
+        }
+
+    @property
+    def rationed(self) -> frozenset[str]:
+        """Classes that some plan of the run rationed."""
+        return frozenset(
+            name
+            for name in self.with_sluice.totals
+            if any(moment.reading.rations(name) for moment in self.with_sluice.moments)
+        )
+
+    @property
+    def effective_share(self) -> float:
+        """Share of the run in which ``Effective`` was true."""
+        words = [moment.reading.effective for moment in self.with_sluice.while_arriving()]
+        return sum(word is not None and word.status == "True" for word in words) / max(1, len(words))
+
+
+def _gain(before: float, after: float) -> float:
+    return after / before - 1.0 if before > 0 else float("inf")
+
+
+def renderable(scene: Scene, outcome: Outcome) -> Group:
+    """The summary for a terminal or a log."""
+    return Group(_money(outcome), _classes(scene, outcome), *_words(outcome))
+
+
+def _money(outcome: Outcome) -> Table:
+    result = Table(title="Thousandths of a dollar per second")
+    for heading in ("", "without", "with Sluice", "change", "plan said"):
+        result.add_column(heading, justify="right" if heading else "left")
+    predicted = outcome.predicted_value
+    result.add_row(
+        "good value (answers that kept their TTFT promise)",
+        f"{outcome.without.good_value * MILLI:.2f}",
+        f"{outcome.with_sluice.good_value * MILLI:.2f}",
+        f"{outcome.good_value_gain:+.0%}",
+        "",
+    )
+    result.add_row(
+        "value (all complete answers)",
+        f"{outcome.without.value * MILLI:.2f}",
+        f"{outcome.with_sluice.value * MILLI:.2f}",
+        f"{outcome.value_gain:+.0%}",
+        "-" if predicted is None else f"{predicted * MILLI:.2f}",
+    )
+    return result
+
+
+def _classes(scene: Scene, outcome: Outcome) -> Table:
+    result = Table(title="Classes: without -> with Sluice")
+    for heading in ("class", "sent", "refused", "left", "failed", "complete", "kept promise", "TTFT p50", "TTFT p90"):
+        result.add_column(heading, justify="left" if heading == "class" else "right")
+    result.add_column("TPOT", justify="right")
+    result.add_column("limited", justify="right")
+    for service in scene.services:
+        before, after = outcome.without.totals[service.name], outcome.with_sluice.totals[service.name]
+        result.add_row(
+            service.name,
+            str(after.sent),
+            *(_pair(str(getattr(before, key)), str(getattr(after, key))) for key in ("refused", "gone", "failed")),
+            *(_pair(str(getattr(before, key)), str(getattr(after, key))) for key in ("done", "good")),
+            *(_pair(_percentile(before, share), _percentile(after, share)) for share in (50, 90)),
+            _pair(_tpot(before), _tpot(after)),
+            f"{outcome.limited[service.name]:.0%} of the time",
+        )
+    return result
+
+
+def _words(outcome: Outcome) -> Sequence[str]:
+    strangers = sorted(name for name, share in outcome.limited.items() if share > 0 and name not in outcome.rationed)
+    last = next((m.reading.effective for m in reversed(outcome.with_sluice.moments) if m.reading.effective), None)
+    effective = f"Effective=True {outcome.effective_share:.0%} of the time"
+    if last is not None:
+        effective += f"; last: {last.status}, {last.reason}: {last.message}"
+    used = ", ".join(f"{name} {share:.0%}" for name, share in outcome.with_sluice.processors.items())
+    return (
+        f"Limits stood on rationed classes only: {', '.join(sorted(outcome.rationed)) or 'none was rationed'}."
+        if not strangers
+        else f"A limit stood on a class that no plan rationed: {', '.join(strangers)}.",
+        effective + ".",
+        f"Processor time with Sluice, share of one core: {used}.",
+        "Replicas are simulated by an iteration-time law; Envoy, Prometheus and the load are real.",
+    )
+
+
+def _pair(before: str, after: str) -> str:
+    return f"{before} -> {after}"
+
+
+def _percentile(totals: ClassTotals, share: int) -> str:
+    if len(totals.ttft_seconds) < 2:
+        return "-"
+    return f"{quantiles(totals.ttft_seconds, n=100)[share - 1]:.2f} s"
+
+
+def _tpot(totals: ClassTotals) -> str:
+    return f"{fmean(totals.tpot_seconds) * 1000:.0f} ms" if totals.tpot_seconds else "-"
