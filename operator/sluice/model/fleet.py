@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from sluice.model.law import IterationLaw
+from sluice.model.law import IterationLaw, MeasuredPoint
 
 
 class Mode(StrEnum):
@@ -77,6 +77,16 @@ class SliSignal(StrEnum):
     TTFT = "TTFT"
     TPOT = "TPOT"
     SERVED_FRACTION = "ServedFraction"
+    QUEUE_WAIT = "QueueWait"
+    """The waiting part of TTFT alone."""
+    SERVED_FRACTION_FAIRNESS = "ServedFractionFairness"
+    """Largest difference of two classes' served shares."""
+    PREFILL_FAIRNESS = "PrefillFairness"
+    """Largest difference of two classes' prefill occupancies per engine, paper equation (43)."""
+    DECODE_FAIRNESS = "DecodeFairness"
+    """Largest difference of two classes' solo decode occupancies per engine, paper equation (45)."""
+    SLOT_WEIGHTED_TPOT = "SlotWeightedTPOT"
+    """Iteration time averaged over slots, taken as always full: paper equation (47), for reproduction."""
 
 
 class SliStatistic(StrEnum):
@@ -106,6 +116,20 @@ class Sli:
     hardness: Hardness
     penalty: float
     """Money per second and unit of violation, for soft indicators."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExternalPrices:
+    """What an API that is paid per token costs; it has no capacity of ours."""
+
+    prompt_token_cost: float
+    """Money per prompt token."""
+    output_token_cost: float
+    """Money per output token."""
+    first_token_seconds: float = 0.0
+    """Its time to first token."""
+    token_seconds: float | None = None
+    """Its time per output token; None: unknown, and then left out of TPOT indicators."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,6 +173,14 @@ class Pool:
     """Money per replica and hour."""
     kv_token_capacity: int | None = None
     """Tokens one replica's KV cache holds; None: slots bind first."""
+    points: tuple[MeasuredPoint, ...] = ()
+    """Measured working points that replace the law in planning; empty: the law plans."""
+    transfer_seconds_per_token: float = 0.0
+    """Time a decode slot is held per prompt token while the KV cache of a request moves to it."""
+    transfer_cost_per_token: float = 0.0
+    """Money per prompt token whose KV cache moves between replicas."""
+    external: ExternalPrices | None = None
+    """Set: the pool is an API paid per token; law, slots and replicas mean nothing then."""
     backend: BackendRef | None = None
     endpoints: tuple[Endpoint, ...] = ()
     pod_selector: tuple[tuple[str, str], ...] = ()
@@ -218,6 +250,8 @@ class WorkloadClass:
     """Output tokens per decode step (above 1 with speculative decoding)."""
     pools: tuple[str, ...] = ()
     """Pools the class may use; empty: all."""
+    rate_spread: float = 0.0
+    """How far the rate may be off either way, relative; 0: the plan trusts the estimate."""
     slis: tuple[Sli, ...] = ()
     match: TrafficMatch | None = None
     route: RouteRef | None = None
@@ -304,6 +338,10 @@ class Fleet:
     metrics: MetricsSettings = MetricsSettings()
     control: ControlSettings = ControlSettings()
     objectives: tuple[Sli, ...] = ()
+    sacrifice_order: tuple[str, ...] = ()
+    """Promises (``ttft:chat``) given up first when not all can hold; others go by tier, best effort first."""
+    charge_replicas: bool = False
+    """Whether the plan weighs the cost of a replica against what it earns."""
 
     @property
     def key(self) -> str:

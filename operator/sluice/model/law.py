@@ -47,3 +47,14 @@ class IterationLaw:
         if self.per_token_seconds == 0:
             return 0.0
         return max(0.0, (self.solo_seconds - self.mixed_base_seconds) / self.per_token_seconds)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasuredPoint:
+    """One measured iteration: so many prompt tokens beside so many decodes of so much context took so long."""
+
+    chunk_tokens: int
+    batch: int
+    context_tokens: int
+    """Mean context of a decoding sequence."""
+    seconds: float

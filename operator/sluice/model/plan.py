@@ -51,6 +51,15 @@ class Band(StrEnum):
     """Takes what would stand idle."""
 
 
+class ModeShare(Document):
+    """Part of a pool's time spent in one working point."""
+
+    chunk_tokens: float = Field(ge=0, description="Prompt tokens per iteration; 0: decode only.")
+    batch: float = Field(ge=0, description="Sequences decoding beside the chunk.")
+    seconds: float = Field(gt=0, description="Time of one iteration.")
+    share: float = Field(ge=0, le=1, description="Share of the pool's time.")
+
+
 class PoolPlan(Document):
     """One pool in the plan."""
 
@@ -59,6 +68,21 @@ class PoolPlan(Document):
     mixed: float = Field(ge=0, description="Replicas that carry a prefill, as the program says (a real number).")
     solo: float = Field(ge=0, description="Replicas that only decode, as the program says (a real number).")
     mixed_replicas: int = Field(ge=0, description="Replicas to be mixed, as an integer.")
+    in_use: float | None = Field(
+        default=None, ge=0, description="Replicas whose time the plan fills; the others stand idle."
+    )
+    value_per_replica_hour: float | None = Field(
+        default=None, description="Money per hour that one more replica would earn, its own cost not taken off."
+    )
+    chunk_tokens: float | None = Field(
+        default=None, ge=0, description="Best chunk: mean over the mixed time of the plan; null without mixed time."
+    )
+    batch_cap: float | None = Field(
+        default=None, ge=0, description="Best batch: the largest that the plan spends time in."
+    )
+    modes: tuple[ModeShare, ...] = Field(
+        default=(), max_length=64, description="Working points the replicas spend their time in, largest share first."
+    )
 
 
 class ClassPoolPlan(Document):
@@ -92,6 +116,22 @@ class ClassPlan(Document):
         description="Prefill, decode queue and decode together; null where the class is not rationed.",
     )
     pools: tuple[ClassPoolPlan, ...] = Field(max_length=64, description="The class's share of each pool it may use.")
+    marginal_value: float | None = Field(
+        default=None, description="Money that one more offered request of the class would earn."
+    )
+    cut_off: float | None = Field(
+        default=None,
+        description="Distance to the cut-off: share by which the class's prices may fall before it is refused "
+        "(positive), or must rise before it is served (negative).",
+    )
+    standing: str = Field(default="", max_length=256, description="The distance to the cut-off in words.")
+    wait_seconds: float | None = Field(
+        default=None, ge=0, description="Fluid wait for a prefill of those who are served."
+    )
+    ttft_seconds: float | None = Field(
+        default=None, ge=0, description="Estimated mean time to first token: wait and prefill; no queueing noise."
+    )
+    tpot_seconds: float | None = Field(default=None, ge=0, description="Estimated mean time per output token.")
 
 
 class ShadowPrice(Document):
@@ -101,6 +141,39 @@ class ShadowPrice(Document):
     value: float = Field(description="Money per second and unit of the row.")
     unit: str = Field(max_length=64, description="The row's unit.")
     meaning: str = Field(max_length=512, description="The price in words.")
+
+
+class PromisePlan(Document):
+    """One indicator in the plan."""
+
+    name: str = Field(max_length=253, description="Signal and class, such as ttft:chat.")
+    target: float = Field(description="What was asked for: seconds or a share.")
+    planned: float = Field(description="What the plan gives, in the same unit.")
+    held: bool = Field(description="Whether the plan keeps it.")
+    applied_target: float = Field(description="The target the plan was made with: the least relaxed that can hold.")
+    price: float = Field(description="Money per second that one unit less of the target would cost at the margin.")
+    meaning: str = Field(default="", max_length=512, description="The same in words.")
+
+
+class ConflictPlan(Document):
+    """Promises that cannot hold together, and what was done about it."""
+
+    promises: tuple[str, ...] = Field(max_length=64, description="A minimal set of promises that cannot all hold.")
+    remedies: tuple[str, ...] = Field(
+        default=(), max_length=64, description="For each: the least relaxation that alone would do, in words."
+    )
+    relaxed: tuple[str, ...] = Field(default=(), max_length=64, description="What the plan relaxed, in words.")
+    cost_per_second: float = Field(
+        description="Money per second that the promises cost as applied, against a plan without any."
+    )
+
+
+class CertificatePlan(Document):
+    """Our own proof of optimality, each residual relative."""
+
+    primal_residual: float = Field(description="Largest violation of a row, relative to its largest term.")
+    dual_residual: float = Field(description="Largest price of the wrong sign, relative to its largest term.")
+    gap: float = Field(description="Dual minus primal objective, relative.")
 
 
 class Plan(Document):
@@ -119,6 +192,17 @@ class Plan(Document):
     shadow_prices: tuple[ShadowPrice, ...] = Field(
         default=(), max_length=256, description="Binding constraints and their prices."
     )
+    promises: tuple[PromisePlan, ...] = Field(
+        default=(), max_length=1024, description="Indicators the plan was made for, with their prices."
+    )
+    conflict: ConflictPlan | None = Field(
+        default=None, description="Set where hard promises cannot hold together; the plan keeps what it can."
+    )
+    certificate: CertificatePlan | None = Field(default=None, description="Proof that the plan is optimal.")
+    replica_cost_per_second: float | None = Field(
+        default=None, ge=0, description="Money per second that the replicas in use cost, where the plan weighs it."
+    )
+    notes: tuple[str, ...] = Field(default=(), max_length=64, description="What was assumed.")
 
     def of(self, name: str) -> ClassPlan | None:
         """The plan of class ``name``."""

@@ -2,60 +2,108 @@
 
 ``plan`` is the whole room in one call::
 
-    Problem -> formulate -> solve -> certify -> compose -> Outcome(plan)
+    Problem -> formulate -> solve -> certify -> untie -> compose -> Outcome(plan)
 
 ``formulate`` states the linear program; ``solver`` hands it to GLOP; ``certificate`` checks the
-answer without asking the solver; ``decode`` makes the sums classes again; ``compose`` writes the
-plan and ``explain`` says why. Everything is pure: the same problem gives the same plan.
+answer without asking the solver; ``ties`` chooses among equal optima; ``decode`` makes the sums
+classes again; ``compose`` writes the plan and ``explain`` says why. Where promises cannot hold
+together ``conflict`` relaxes them in the declared order and says which and how much. Everything
+is pure: the same problem gives the same plan.
 """
 
 from __future__ import annotations
 
-from sluice.model.plan import Verdict
+from dataclasses import replace
+
+from sluice.model.plan import ConflictPlan, Verdict
 from sluice.model.reasons import Reason
-from sluice.planning.certificate import certify
+from sluice.planning.answer import Answer, answer
 from sluice.planning.compose import compose
-from sluice.planning.formulate import formulate
+from sluice.planning.conflict import SMALLEST_MARGIN, minimal_set, quantity, relaxed, remedy
 from sluice.planning.outcome import Outcome
 from sluice.planning.problem import Fault, Problem
-from sluice.planning.solver import solve
 
 __all__ = ["Fault", "Outcome", "Problem", "plan"]
+
+_LARGEST_MARGIN = 1e-4
+"""Relative room beyond the least relaxation at which looking for a feasible plan ends."""
 
 
 def plan(problem: Problem, *, now: float) -> Outcome:
     """The optimal plan of ``problem`` at ``now`` (seconds since the epoch), or why there is none."""
-    if faults := problem.faults():
-        reason = Reason.INVALID if problem.classes else Reason.EMPTY_FLEET
+    if (refused := _refused(problem)) is not None:
+        return refused
+    found, conflict = answer(problem), None
+    if found.solution.verdict is Verdict.INFEASIBLE and any(promise.hard for promise in problem.promises):
+        found, conflict = _without_conflict(problem)
+    if not found.solution.verdict.may_actuate:
+        reason = Reason.INFEASIBLE if found.solution.verdict is Verdict.INFEASIBLE else Reason.SOLVER_FAILED
         return Outcome(
-            verdict=Verdict.UNDECIDED,
-            reason=reason,
-            message="; ".join(map(str, faults)),
-            faults=faults,
-            notes=problem.notes,
+            verdict=found.solution.verdict, reason=reason, message=found.solution.message, notes=problem.notes
         )
-    if not any(pool.replicas > 0 for pool in problem.pools):
-        message = "no pool has a ready replica: " + ", ".join(pool.name for pool in problem.pools)
-        return Outcome(verdict=Verdict.UNDECIDED, reason=Reason.NO_REPLICAS, message=message, notes=problem.notes)
-    formulation = formulate(problem)
-    solution = solve(formulation.program)
-    if not solution.verdict.may_actuate:
-        reason = Reason.INFEASIBLE if solution.verdict is Verdict.INFEASIBLE else Reason.SOLVER_FAILED
-        return Outcome(verdict=solution.verdict, reason=reason, message=solution.message, notes=problem.notes)
-    certificate = certify(formulation.program, solution.primal, solution.dual)
-    if not certificate.holds:
+    certificate = found.certificate
+    if certificate is None or not certificate.holds:
         return Outcome(
             verdict=Verdict.UNDECIDED,
             reason=Reason.CERTIFICATE_FAILED,
-            message=certificate.failure,
+            message="no certificate" if certificate is None else certificate.failure,
             certificate=certificate,
             notes=problem.notes,
         )
     return Outcome(
         verdict=Verdict.OPTIMAL,
-        reason=Reason.OPTIMAL,
-        message=f"{certificate.value:.6g} per second; gap {certificate.gap:.1g}",
-        plan=compose(formulation, solution, certificate, now),
+        reason=Reason.OPTIMAL if conflict is None else Reason.INFEASIBLE,
+        message=f"{certificate.value:.6g} per second" if conflict is None else _conflict_message(conflict),
+        plan=compose(found.formulation, found.solution, certificate, now, conflict),
         certificate=certificate,
         notes=problem.notes,
+    )
+
+
+def _refused(problem: Problem) -> Outcome | None:
+    """Why ``problem`` cannot be planned at all, or None."""
+    if faults := problem.faults():
+        return Outcome(
+            verdict=Verdict.UNDECIDED,
+            reason=Reason.INVALID if problem.classes else Reason.EMPTY_FLEET,
+            message="; ".join(map(str, faults)),
+            faults=faults,
+            notes=problem.notes,
+        )
+    if not any(pool.replicas > 0 or pool.external is not None for pool in problem.pools):
+        message = "no pool has a ready replica: " + ", ".join(pool.name for pool in problem.pools)
+        return Outcome(verdict=Verdict.UNDECIDED, reason=Reason.NO_REPLICAS, message=message, notes=problem.notes)
+    return None
+
+
+def _without_conflict(problem: Problem) -> tuple[Answer, ConflictPlan | None]:
+    """The answer with promises relaxed in the order of sacrifice, and the report about it."""
+    margin = SMALLEST_MARGIN
+    feasible, relaxation = relaxed(problem, margin)
+    found = answer(feasible)
+    while not found.is_optimal and margin < _LARGEST_MARGIN:
+        margin *= 10
+        feasible, relaxation = relaxed(problem, margin)
+        found = answer(feasible)
+    if not found.is_optimal:
+        return found, None
+    free = answer(replace(problem, promises=tuple(p for p in problem.promises if not p.hard)), ties=False)
+    clash = minimal_set(relaxation)
+    beyond_reach = [p.name for p in relaxation.problem.promises if p.asked is not None]
+    return found, ConflictPlan(
+        promises=tuple(dict.fromkeys([*(promise.name for promise in clash), *beyond_reach]))[:64],
+        remedies=tuple(remedy(relaxation, promise) for promise in clash),
+        relaxed=tuple(
+            f"{promise.name}: {quantity(promise, promise.asked)} relaxed to {quantity(promise, promise.target)}"
+            for promise in feasible.promises
+            if promise.asked is not None
+        )[:64],
+        cost_per_second=max(0.0, free.value - found.value),
+    )
+
+
+def _conflict_message(conflict: ConflictPlan) -> str:
+    return (
+        f"these promises cannot hold together: {', '.join(conflict.promises)}; planned meanwhile with "
+        f"{'; '.join(conflict.relaxed)}; the promises as applied cost {conflict.cost_per_second:.4g} per second"
     )

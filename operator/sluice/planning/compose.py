@@ -12,11 +12,23 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from sluice.model.plan import Band, ClassPlan, ClassPoolPlan, Plan, PoolPlan, Verdict
+from sluice.model.plan import (
+    Band,
+    CertificatePlan,
+    ClassPlan,
+    ClassPoolPlan,
+    ConflictPlan,
+    ModeShare,
+    Plan,
+    PoolPlan,
+    Verdict,
+)
 from sluice.planning.certificate import Certificate
 from sluice.planning.decode import PoolSplit, split
-from sluice.planning.explain import indices, shadow_prices
+from sluice.planning.explain import Explanation, explain, standing
 from sluice.planning.formulate import Formulation
+from sluice.planning.kept import kept_promises
+from sluice.planning.latency import Latency, latencies
 from sluice.planning.problem import ClassInput, PoolInput
 from sluice.planning.program import Vector
 from sluice.planning.solver import Solution
@@ -28,12 +40,28 @@ IDLE_SHARE = 0.01
 _DIGITS = 12
 _NOISE = 1e-12
 """Relative difference of two rates that is rounding, not refusal."""
+_HOUR_SECONDS = 3600.0
+_MOST_MODES = 64
 
 
-def compose(formulation: Formulation, solution: Solution, certificate: Certificate, now: float) -> Plan:
+def compose(
+    formulation: Formulation,
+    solution: Solution,
+    certificate: Certificate,
+    now: float,
+    conflict: ConflictPlan | None = None,
+) -> Plan:
     """The plan of a certified solution, made at ``now`` (seconds since the epoch)."""
     problem = formulation.problem
     splits = split(formulation, solution.primal)
+    explanation = explain(formulation, solution)
+    times = latencies(formulation, splits)
+    cost = None
+    if problem.charge_replicas:
+        cost = sum(
+            part.busy / pool.engines_per_replica * pool.cost_per_hour / _HOUR_SECONDS
+            for pool, part in zip(problem.pools, splits, strict=True)
+        )
     plan = Plan(
         plan_id="",
         fleet=problem.fleet,
@@ -42,33 +70,80 @@ def compose(formulation: Formulation, solution: Solution, certificate: Certifica
         verdict=Verdict.OPTIMAL,
         value_per_second=_rounded(certificate.value),
         upper_bound=_rounded(certificate.upper_bound),
-        pools=tuple(_pool_plan(pool, part) for pool, part in zip(problem.pools, splits, strict=True)),
-        classes=_class_plans(formulation, splits),
-        shadow_prices=shadow_prices(formulation, solution),
+        pools=_pool_plans(formulation, splits, explanation),
+        classes=_class_plans(formulation, splits, explanation, times),
+        shadow_prices=explanation.prices,
+        promises=kept_promises(formulation, solution, splits, times),
+        conflict=conflict,
+        certificate=CertificatePlan(
+            primal_residual=_rounded(certificate.primal_residual, 2),
+            dual_residual=_rounded(certificate.dual_residual, 2),
+            gap=_rounded(certificate.gap, 2),
+        ),
+        replica_cost_per_second=cost,
+        notes=problem.notes[:64],
     )
     return identified(plan)
 
 
 def identified(plan: Plan) -> Plan:
-    """``plan`` with the id that its content demands."""
-    content = plan.model_dump_json(by_alias=True, exclude={"plan_id", "time"})
+    """``plan`` with the id that its content demands: the digest of all but id, time and proof."""
+    content = plan.model_dump_json(by_alias=True, exclude={"plan_id", "time", "certificate"})
     return plan.model_copy(update={"plan_id": hashlib.sha256(content.encode()).hexdigest()[:16]})
 
 
-def _pool_plan(pool: PoolInput, part: PoolSplit) -> PoolPlan:
+def _pool_plans(
+    formulation: Formulation, splits: tuple[PoolSplit, ...], explanation: Explanation
+) -> tuple[PoolPlan, ...]:
+    value_of = {
+        place: engine
+        for columns, engine in zip(formulation.pools, explanation.replica_value, strict=True)
+        for place in columns.group.places
+    }
+    return tuple(
+        _pool_plan(pool, part, value_of[place] * pool.engines_per_replica * _HOUR_SECONDS)
+        for place, (pool, part) in enumerate(zip(formulation.problem.pools, splits, strict=True))
+    )
+
+
+def _pool_plan(pool: PoolInput, part: PoolSplit, hourly: float) -> PoolPlan:
     """Mixed replicas are rounded up (the paper's M = ceil(n sum x)), idle ones count as solo."""
-    per_replica = pool.engines_per_replica
-    mixed = min(part.mixed / per_replica, float(pool.ready))
+    if pool.external is not None:
+        return PoolPlan(name=pool.name, replicas=0, mixed=0.0, solo=0.0, mixed_replicas=0)
+    mixed = min(part.mixed / pool.engines_per_replica, float(pool.ready))
+    shares = [
+        (float(share), mode)
+        for share, mode in zip(part.engines, pool.modes, strict=True)
+        if share > _NOISE * pool.ready
+    ]
+    chunk = [(share, mode.chunk_tokens) for share, mode in shares if mode.mixed]
+    weight = sum(share for share, _ in chunk)
+    total = max(sum(share for share, _ in shares), pool.replicas, 1e-300)
     return PoolPlan(
         name=pool.name,
         replicas=pool.ready,
         mixed=_rounded(mixed),
         solo=_rounded(max(0.0, pool.ready - mixed)),
         mixed_replicas=min(pool.ready, math.ceil(mixed - 1e-9)),
+        in_use=_rounded(min(part.busy / pool.engines_per_replica, float(pool.ready))),
+        value_per_replica_hour=_rounded(hourly),
+        chunk_tokens=_rounded(sum(share * tokens for share, tokens in chunk) / weight) if weight > 0 else None,
+        batch_cap=max((mode.batch + mode.mixed for _, mode in shares), default=None),
+        modes=tuple(
+            ModeShare(
+                chunk_tokens=mode.chunk_tokens,
+                batch=mode.batch,
+                seconds=mode.seconds,
+                share=_rounded(min(1.0, share / total)),
+            )
+            for share, mode in sorted(shares, key=lambda entry: -entry[0])[:_MOST_MODES]
+        ),
     )
 
 
-def _class_plans(formulation: Formulation, splits: tuple[PoolSplit, ...]) -> tuple[ClassPlan, ...]:
+def _class_plans(
+    formulation: Formulation, splits: tuple[PoolSplit, ...], explanation: Explanation, times: Latency
+) -> tuple[ClassPlan, ...]:
     """One entry per class, in the problem's order."""
     data = formulation.data
     parts = np.array(
@@ -78,19 +153,51 @@ def _class_plans(formulation: Formulation, splits: tuple[PoolSplit, ...]) -> tup
     refused = data.rate - served
     refused[refused < _NOISE * data.rate] = 0.0
     waiting = np.where(data.theta > 0, refused / np.where(data.theta > 0, data.theta, 1.0), 0.0)
-    rounded = _round_all(parts)
-    totals = _round_all(np.vstack([parts.sum(axis=0), waiting, indices(formulation)]))
+    # A robust plan may reserve for more than the estimate; nobody can be admitted who is not expected.
+    totals = np.vstack([parts.sum(axis=0), waiting])
+    totals[0] = np.minimum(totals[0], data.rate)
+    numbers = np.vstack(
+        [
+            totals,
+            explanation.index,
+            explanation.marginal,
+            explanation.cut_off,
+            times.wait,
+            times.first_token,
+            times.token,
+        ]
+    )
+    rows = _round_all(numbers).T.tolist()
+    pools = _round_all(parts).transpose(2, 0, 1).tolist()
     weights = _weights(formulation, parts[:, 0])
+    served_share = np.divide(served, data.rate, out=np.ones_like(served), where=data.rate > 0)
+    words = _words(formulation, np.minimum(served_share, 1.0), explanation)
     return tuple(
-        _class_plan(entry, totals[:, i], rounded[:, :, i], weights[i], formulation)
-        for i, entry in enumerate(formulation.problem.classes)
+        _class_plan(entry, row, part, weight, word, formulation)
+        for entry, row, part, weight, word in zip(formulation.problem.classes, rows, pools, weights, words, strict=True)
     )
 
 
+def _words(formulation: Formulation, share: Vector, explanation: Explanation) -> list[str]:
+    """Every class's distance to the cut-off."""
+    served = (share >= 1 - 1e-9) & (explanation.cut_off > 0) & (explanation.cut_off < 1)
+    first = int(np.flatnonzero(served)[np.argmin(explanation.cut_off[served])]) if served.any() else -1
+    promised = {promise.class_name for promise in formulation.problem.promises if promise.hard}
+    return [
+        standing(i == first, float(share[i]), float(explanation.cut_off[i]), entry.name in promised)
+        for i, entry in enumerate(formulation.problem.classes)
+    ]
+
+
 def _class_plan(
-    entry: ClassInput, totals: Vector, parts: Vector, weights: tuple[int, ...], formulation: Formulation
+    entry: ClassInput,
+    row: list[float],
+    parts: list[list[float]],
+    weights: tuple[int, ...],
+    words: str,
+    formulation: Formulation,
 ) -> ClassPlan:
-    served, prefill, mixed, solo, decode_queue, prefill_queue, index = totals.tolist()
+    served, prefill, mixed, solo, decode_queue, prefill_queue, index, marginal, cut_off, wait, ttft, tpot = row
     band = _band(served, entry.rate)
     rationed = band is not Band.FULL
     return ClassPlan(
@@ -115,9 +222,15 @@ def _class_plan(
                 decode_solo=part[3],
                 weight_permille=weight,
             )
-            for pool, part, weight in zip(formulation.problem.pools, parts.tolist(), weights, strict=True)
+            for pool, part, weight in zip(formulation.problem.pools, parts, weights, strict=True)
             if entry.may_use(pool.name)
         ),
+        marginal_value=marginal,
+        cut_off=cut_off,
+        standing=words,
+        wait_seconds=wait,
+        ttft_seconds=ttft,
+        tpot_seconds=tpot,
     )
 
 
@@ -136,19 +249,19 @@ def _limit(entry: ClassInput, served: float, in_flight: float) -> int:
 
 def _weights(formulation: Formulation, served: Vector) -> list[tuple[int, ...]]:
     """Permille of each class's traffic per pool; what the plan does not serve follows the pools' capacity."""
-    capacity = np.array([pool.replicas * max(m.decode_rate for m in pool.modes) for pool in formulation.problem.pools])
-    allowed = np.zeros(served.shape, dtype=bool)
+    allowed = np.zeros(served.shape)
     for group in (columns.group for columns in formulation.pools):
-        allowed[np.ix_(np.array(group.places), group.classes)] = True
-    fallback = np.where(allowed, np.where(capacity.sum() > 0, capacity, 1.0)[:, None], 0.0)
-    fallback = np.where(fallback.sum(axis=0) > 0, fallback, allowed.astype(float))
+        capacity = [pool.replicas * group.decode_rate + 1e-12 for pool in group.pools]
+        allowed[np.ix_(np.array(group.places), group.classes)] = np.array(capacity)[:, None]
     total = served.sum(axis=0)
-    shares = np.where(total > _NOISE * np.maximum(formulation.data.rate, 1e-300), served, fallback)
+    shares = np.where(total > _NOISE * np.maximum(formulation.data.rate, 1e-300), served, allowed)
     return permille(shares)
 
 
 def permille(shares: Vector) -> list[tuple[int, ...]]:
     """Columns of ``shares`` as integers that sum to 1000, by largest remainder (the earlier pool wins a tie)."""
+    if len(shares) == 1:
+        return [(1000,)] * shares.shape[1]
     exact = 1000.0 * shares / np.maximum(shares.sum(axis=0), 1e-300)
     floors = np.floor(exact + 1e-9)
     missing = np.rint(1000.0 - floors.sum(axis=0))
@@ -159,11 +272,12 @@ def permille(shares: Vector) -> list[tuple[int, ...]]:
 
 def _round_all(values: Vector) -> Vector:
     """Each number to twelve significant digits."""
-    with np.errstate(divide="ignore"):
-        exponent = np.where(values == 0, 0.0, np.floor(np.log10(np.abs(values))))
+    size = np.abs(values)
+    exponent = np.floor(np.log10(np.where(size > 0, size, 1.0)))
     factor = 10.0 ** (_DIGITS - 1 - exponent)
-    return np.rint(values * factor) / factor
+    rounded: Vector = np.rint(values * factor) / factor
+    return rounded
 
 
-def _rounded(value: float) -> float:
-    return float(f"{value:.{_DIGITS}g}")
+def _rounded(value: float, digits: int = _DIGITS) -> float:
+    return float(f"{value:.{digits}g}")

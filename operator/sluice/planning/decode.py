@@ -1,14 +1,15 @@
-"""From the program's sums back to classes: the canonical decode split.
+"""From the program's sums back to classes and pools: the canonical decode split.
 
 The optimum fixes how much each class is served and how many decodes each mode carries, not
 which class decodes where. Any split would do; this one is taken always, so that plans do
 not jump between equal optima: the fastest modes fill first, and inside a pool every class
 decodes in the same proportions (model: pro-rata, phi = gamma Y_s / (gamma Y_s + Y_m/tau)).
+Where the program tells classes apart in a batch, its own split stands.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -31,21 +32,36 @@ class PoolSplit:
     """Decodes on replicas without one (y_s,i)."""
     decode_queue: Vector
     """Requests waiting for a decode slot (q_d,i)."""
+    leaving: Vector
+    """Requests/s that leave the decode queue (theta_i q_d,i)."""
     engines: Vector
     """Engines per mode (f_k); what stands idle counts in no mode."""
     mixed: float
     """Engines that carry a prefill."""
+    busy: float
+    """Engines whose time is filled."""
 
     def times(self, share: float) -> PoolSplit:
         """A part of it all."""
-        return PoolSplit(*(share * getattr(self, field.name) for field in fields(self)))
+        return PoolSplit(
+            served=self.served * share,
+            prefill=self.prefill * share,
+            decode_mixed=self.decode_mixed * share,
+            decode_solo=self.decode_solo * share,
+            decode_queue=self.decode_queue * share,
+            leaving=self.leaving * share,
+            engines=self.engines * share,
+            mixed=self.mixed * share,
+            busy=self.busy * share,
+        )
 
 
 def split(formulation: Formulation, primal: Vector) -> tuple[PoolSplit, ...]:
     """The canonical plan of each pool of the problem from an optimal ``primal``."""
     splits: dict[int, PoolSplit] = {}
+    primal = np.maximum(primal, 0.0)
     for columns in formulation.pools:
-        whole = _group(formulation, columns, np.maximum(primal, 0.0))
+        whole = _group(formulation, columns, primal)
         for place, share in zip(columns.group.places, columns.group.shares(), strict=True):
             splits[place] = whole if share == 1.0 else whole.times(share)
     return tuple(splits[place] for place in range(len(splits)))
@@ -53,43 +69,67 @@ def split(formulation: Formulation, primal: Vector) -> tuple[PoolSplit, ...]:
 
 def _group(formulation: Formulation, columns: PoolColumns, primal: Vector) -> PoolSplit:
     """The plan of one group of equal pools."""
-    data, count, pool = formulation.data, len(formulation.data.rate), columns.group
-    served, leaving = np.zeros(count), np.zeros(count)
-    served[pool.classes] = primal[columns.served]
-    leaving[pool.classes[columns.waiting_classes]] = primal[columns.waiting]
+    data, group = formulation.data, columns.group
+    served, leaving = np.zeros(len(data.rate)), np.zeros(len(data.rate))
+    served[group.classes] = primal[columns.served]
+    if group.first.external is not None:
+        nothing = np.zeros(len(data.rate))
+        return PoolSplit(served, nothing, nothing, nothing, nothing, nothing, np.zeros(0), 0.0, 0.0)
+    leaving[group.classes[columns.waiting_classes]] = primal[columns.waiting]
     engines = primal[columns.engines]
-    mixed = float(sum(share for share, mode in zip(engines, pool.modes, strict=True) if mode.mixed))
+    mixed = float(sum(share for share, mode in zip(engines, group.modes, strict=True) if mode.mixed))
     steps = data.steps * np.maximum(0.0, served - leaving)
-    mixed_seconds, solo_seconds = _seconds_per_step(pool, engines, float(steps.sum()))
+    if columns.split:
+        in_mixed, in_solo, solo_engines = _own_batches(columns, primal, len(data.rate))
+    else:
+        mixed_seconds, solo_seconds, solo_engines = _dealt(formulation, group, engines, float(steps.sum()))
+        in_mixed, in_solo = steps * mixed_seconds, steps * solo_seconds
     prompt = data.uncached * served
-    theta = np.where(data.theta > 0, data.theta, 1.0)
+    total = float(prompt.sum())
     return PoolSplit(
         served=served,
-        prefill=prompt * (mixed / prompt.sum()) if prompt.any() else prompt,
-        decode_mixed=steps * mixed_seconds,
-        decode_solo=steps * solo_seconds,
-        decode_queue=leaving / theta,
+        prefill=prompt * (mixed / total) if total > 0 else prompt,
+        decode_mixed=in_mixed,
+        decode_solo=in_solo,
+        decode_queue=leaving / np.where(data.theta > 0, data.theta, 1.0),
+        leaving=leaving,
         engines=engines,
         mixed=mixed,
+        busy=mixed + solo_engines,
     )
 
 
-def _seconds_per_step(pool: PoolGroup, engines: Vector, steps: float) -> tuple[float, float]:
-    """Slot-seconds in mixed and in solo modes that one decode step takes on average.
+def _own_batches(columns: PoolColumns, primal: Vector, count: int) -> tuple[Vector, Vector, float]:
+    """Decodes per class in mixed and in solo modes, and the solo engines they fill, as the program has them."""
+    modes = columns.group.modes
+    decodes = primal[columns.decodes].reshape(-1, len(modes))
+    mixed = np.array([mode.mixed for mode in modes])
+    both = np.zeros((2, count))
+    both[0, columns.group.classes] = decodes[:, mixed].sum(axis=1)
+    both[1, columns.group.classes] = decodes[:, ~mixed].sum(axis=1)
+    filled = sum(
+        float(decodes[:, k].sum()) / mode.batch for k, mode in enumerate(modes) if not mode.mixed and mode.batch > 0
+    )
+    return both[0], both[1], filled
+
+
+def _dealt(formulation: Formulation, group: PoolGroup, engines: Vector, steps: float) -> tuple[float, float, float]:
+    """Slot-seconds in mixed and in solo modes of an average decode step, and the solo engines filled.
 
     ``steps`` per second are dealt to the modes, fastest first (solo before mixed when equal),
-    each up to its slots. Engines that the program left idle decode solo.
+    each up to its slots. Engines that the program left idle decode solo, unless they cost.
     """
     if steps <= 0:
-        return 0.0, 0.0
-    idle = max(0.0, pool.replicas - float(engines.sum()))
-    solo = [k for k, mode in enumerate(pool.modes) if not mode.mixed and mode.batch > 0]
-    rest = max(solo, key=lambda k: pool.modes[k].decode_rate, default=None)
-    seconds = [0.0, 0.0]
-    left = steps
-    for k in sorted(range(len(pool.modes)), key=lambda k: (pool.modes[k].seconds, pool.modes[k].mixed)):
-        mode = pool.modes[k]
-        taken = min(left, mode.decode_rate * (engines[k] + (idle if k == rest else 0.0)))
+        return 0.0, 0.0, 0.0
+    idle = 0.0 if formulation.problem.charge_replicas else max(0.0, group.replicas - float(engines.sum()))
+    solo = [k for k, mode in enumerate(group.modes) if not mode.mixed and mode.batch > 0]
+    rest = max(solo, key=lambda k: group.modes[k].decode_rate, default=None)
+    seconds, filled, left = [0.0, 0.0], 0.0, steps
+    for k in sorted(range(len(group.modes)), key=lambda k: (group.modes[k].seconds, group.modes[k].mixed)):
+        mode = group.modes[k]
+        taken = min(left, mode.decode_rate * (float(engines[k]) + (idle if k == rest else 0.0)))
         seconds[0 if mode.mixed else 1] += taken * mode.seconds
+        if not mode.mixed and taken > 0:
+            filled += taken / mode.decode_rate
         left -= taken
-    return seconds[0] / steps, seconds[1] / steps
+    return seconds[0] / steps, seconds[1] / steps, filled

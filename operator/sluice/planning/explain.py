@@ -1,73 +1,184 @@
-"""Why the plan is as it is: which rows bind, what they cost, and which class goes first."""
+"""Why the plan is as it is: which rows bind, what they cost, and how close each class is to the cut-off."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 
 from sluice.model.plan import ShadowPrice
-from sluice.planning.formulate import REPLICAS, Formulation
-from sluice.planning.groups import PoolGroup
+from sluice.planning.formulate import ADMISSION, Formulation, PoolColumns
+from sluice.planning.pool_rows import MEMORY, REPLICAS
 from sluice.planning.program import Vector
 from sluice.planning.solver import Solution
 
-_MOST_PRICES = 256
+MOST_PRICES = 256
 """The plan's schema holds no more."""
 _NEGLIGIBLE = 1e-9
 """A price is shown when its row earns more than this share of the plan's value."""
+_HOUR_SECONDS = 3600.0
+_TINY = 1e-7
+"""Relative margin below which a class is at the cut-off."""
 
 
-def shadow_prices(formulation: Formulation, solution: Solution) -> tuple[ShadowPrice, ...]:
-    """The prices of the binding rows: pools first, then classes by what one more request of them earns."""
-    worth = max(float(formulation.program.objective @ solution.primal), 0.0) * _NEGLIGIBLE
-    prices = []
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Prices and margins of one solution; arrays have one entry per class."""
+
+    marginal: Vector
+    """Money that one more offered request earns: the price of its admission row."""
+    cut_off: Vector
+    """Share by which the class's value may fall before it is refused; negative: must rise before it is served."""
+    index: Vector
+    """Money per unit of the resource that binds: the order inside a band."""
+    replica_value: tuple[float, ...]
+    """Money per second of one more engine, per group of equal pools."""
+    prices: tuple[ShadowPrice, ...]
+
+
+def explain(formulation: Formulation, solution: Solution) -> Explanation:
+    """The prices behind a certified solution."""
+    marginal = solution.dual[formulation.admission.slice]
+    value = formulation.data.value
+    best = _best_margin(formulation, solution) + marginal
+    cut_off = np.divide(best, value, out=np.zeros_like(best), where=value > 0)
+    cut_off[np.abs(cut_off) < _TINY] = 0.0
+    replicas = tuple(engine_value(formulation, columns, solution) for columns in formulation.pools)
+    return Explanation(
+        marginal=marginal,
+        cut_off=np.minimum(cut_off, 1.0),
+        index=_indices(formulation, solution.dual),
+        replica_value=replicas,
+        prices=_prices(formulation, solution, marginal, replicas),
+    )
+
+
+def _best_margin(formulation: Formulation, solution: Solution) -> Vector:
+    """Largest reduced cost among each class's pools: what its next request earns beyond all prices."""
+    program = formulation.program
+    reduced = program.objective - program.times_transposed(solution.dual)
+    best = np.full(len(formulation.data.rate), -np.inf)
     for columns in formulation.pools:
-        per_engine = float(solution.dual[columns.replicas_row])
-        for pool in columns.group.pools if per_engine * max(columns.group.replicas, 1.0) > worth else ():
-            value = per_engine * pool.engines_per_replica
+        open_to = program.upper[columns.served] > 0
+        member = columns.group.classes
+        best[member] = np.maximum(best[member], np.where(open_to, reduced[columns.served], -np.inf))
+    best[~np.isfinite(best)] = 0.0
+    return best
+
+
+def engine_value(formulation: Formulation, columns: PoolColumns, solution: Solution) -> float:
+    """Money per second of one more engine: its time, its KV memory, and what is counted per engine."""
+    dual, group = solution.dual, columns.group
+    if group.first.external is not None:
+        return 0.0
+    value = float(dual[columns.replicas_row])
+    if columns.memory_row is not None:
+        value += float(dual[columns.memory_row]) * (group.first.kv_token_capacity or 0.0)
+    for entry in formulation.promises:
+        if entry.between is not None and entry.promise.kind.is_paper_form:
+            between = entry.between
+            value += float(dual[between.above].sum() * solution.primal[between.high])
+            value -= float(dual[between.below].sum() * solution.primal[between.low])
+    return value
+
+
+def _prices(
+    formulation: Formulation, solution: Solution, marginal: Vector, replica_value: tuple[float, ...]
+) -> tuple[ShadowPrice, ...]:
+    """The prices of the binding rows: pools, promises, then classes by what one more request of them earns."""
+    program = formulation.program
+    worth = max(abs(float(program.objective @ solution.primal)), 1e-300) * _NEGLIGIBLE
+    prices = [
+        price
+        for columns, engine in zip(formulation.pools, replica_value, strict=True)
+        for price in _pool_prices(columns, engine, solution, worth)
+    ]
+    for entry in formulation.promises:
+        if entry.row is not None and abs(solution.dual[entry.row]) * program.row_size(entry.row) > worth:
             prices.append(
                 ShadowPrice(
-                    constraint=f"{REPLICAS}[{pool.name}]",
-                    value=value,
-                    unit="money/s per replica",
-                    meaning=f"One more replica of {pool.name} earns {value * 3600:.4g} per hour.",
+                    constraint=program.row_name(entry.row),
+                    value=float(solution.dual[entry.row]),
+                    unit="money/s per unit of the row",
+                    meaning=f"The promise {entry.promise.name} binds.",
                 )
             )
-    duals = solution.dual[formulation.admission.slice]
-    rates = formulation.data.rate
-    chosen = np.flatnonzero(duals * np.maximum(rates, 1e-9) > worth)
-    for i in chosen[np.argsort(-duals[chosen], kind="stable")][: _MOST_PRICES - len(prices)]:
-        name = formulation.problem.classes[i].name
+    rates, classes = formulation.data.rate, formulation.problem.classes
+    chosen = np.flatnonzero(marginal * np.maximum(rates, 1e-9) > worth)
+    for i in chosen[np.argsort(-marginal[chosen], kind="stable")][: max(0, MOST_PRICES - len(prices))].tolist():
         prices.append(
             ShadowPrice(
-                constraint=formulation.program.row_name(int(i)),
-                value=float(duals[i]),
+                constraint=f"{ADMISSION}[{classes[i].name}]",
+                value=float(marginal[i]),
                 unit="money per request",
-                meaning=f"One more request of {name} earns {duals[i]:.4g}: demand limits it, not capacity.",
+                meaning=f"One more request of {classes[i].name} earns {marginal[i]:.4g}: demand is the limit.",
             )
         )
-    return tuple(prices)
+    return tuple(prices[:MOST_PRICES])
 
 
-def displacement(pool: PoolGroup) -> float:
-    """Decode steps that one computed prompt token displaces in ``pool`` (the paper's kappa' = kappa tau / C)."""
-    solo = max(mode.decode_rate for mode in pool.modes)
-    mixed = max(pool.modes, key=lambda mode: mode.prefill_rate)
-    return max(0.0, solo - mixed.decode_rate) / mixed.prefill_rate
+def _pool_prices(columns: PoolColumns, engine: float, solution: Solution, worth: float) -> list[ShadowPrice]:
+    """What the replicas and the memory of one group of pools are worth."""
+    group, prices = columns.group, []
+    for pool in group.pools if abs(engine) * max(group.replicas, 1.0) > worth else ():
+        value = engine * pool.engines_per_replica
+        prices.append(
+            ShadowPrice(
+                constraint=f"{REPLICAS}[{pool.name}]",
+                value=value,
+                unit="money/s per replica",
+                meaning=f"One more replica of {pool.name} earns {value * _HOUR_SECONDS:.4g} per hour.",
+            )
+        )
+    if columns.memory_row is not None:
+        token = float(solution.dual[columns.memory_row])
+        if token * max(group.replicas, 1.0) * (group.first.kv_token_capacity or 0.0) > worth:
+            prices.append(
+                ShadowPrice(
+                    constraint=f"{MEMORY}[{group.name}]",
+                    value=token,
+                    unit="money/s per token",
+                    meaning=f"KV memory of {group.name} is full: 1000 more tokens earn "
+                    f"{1000 * token * _HOUR_SECONDS:.4g} per hour.",
+                )
+            )
+    return prices
 
 
-def indices(formulation: Formulation) -> Vector:
-    """Money per unit of the resource that binds, one per class: the order inside a band.
+def _indices(formulation: Formulation, dual: Vector) -> Vector:
+    """Money per unit of the resource that binds, one per class.
 
-    Usually decode slots bind: w / (D + kappa' U), which does not depend on demand. Where
-    every engine prefills all the time and decode is free, prompt tokens bind: w / U. A class
-    that may use several pools is measured at their capacity-weighted mean.
+    As a rule decode slots bind: w / (D + kappa' U), which does not depend on demand. Where a pool
+    prefills all the time and decode is worth nothing, prompt tokens bind: w / U, in decode steps
+    of the same time. A class that may use several pools is measured at their capacity-weighted
+    mean. An API that is paid per token has no capacity to be measured by.
     """
     data = formulation.data
     cost, weight = np.zeros(len(data.rate)), np.zeros(len(data.rate))
-    for pool in (columns.group for columns in formulation.pools):
-        capacity = max(pool.replicas, 1e-9) * max(mode.decode_rate for mode in pool.modes)
-        member = pool.classes
-        cost[member] += capacity * (data.steps[member] + displacement(pool) * data.uncached[member])
+    for columns in formulation.pools:
+        group, member = columns.group, columns.group.classes
+        if group.first.external is not None:
+            continue
+        capacity = max(group.replicas, 1e-9) * group.decode_rate
+        decode_price = float(dual[columns.decode_rows].max(initial=0.0)) * group.decode_rate
+        if decode_price < _TINY * float(dual[columns.prefill_row]) * group.prefill_rate:
+            each = data.uncached[member] * (group.decode_rate / group.prefill_rate)
+        else:
+            each = data.steps[member] + group.displacement * data.uncached[member]
+        cost[member] += capacity * each
         weight[member] += capacity
-    value = data.prompt_value + data.output_value
-    return value * weight / np.maximum(cost, 1e-300)
+    return np.divide(data.value * weight, cost, out=np.zeros_like(cost), where=cost > 0)
+
+
+def standing(name_of_first: bool, served_share: float, cut_off: float, promised: bool) -> str:
+    """One class's distance to the cut-off in words."""
+    if served_share >= 1 - 1e-9 and cut_off >= 1:
+        return "served in full; capacity is left"
+    if served_share >= 1 - 1e-9 and cut_off > 0:
+        first = "refused first" if name_of_first else "refused"
+        return f"served in full; {first} if its price falls by {cut_off:.1%}"
+    if cut_off < 0:
+        return f"refused; served once its price rises by {-cut_off:.1%}"
+    if promised:
+        return f"served to {served_share:.1%} because it was promised"
+    return f"at the cut-off: {served_share:.1%} is served, the rest would displace what earns as much"

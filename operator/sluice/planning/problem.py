@@ -14,9 +14,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from sluice.model.demand import ClassDemand, Demand
-from sluice.model.fleet import Charging, Fleet, Pool, WorkloadClass
+from sluice.model.fleet import Charging, ExternalPrices, Fleet, Pool, WorkloadClass
 from sluice.model.snapshot import PoolSupply
 from sluice.planning.modes import Mode, modes_of_law
+from sluice.planning.promises import Promise, PromiseKind, promises_of
+from sluice.planning.tables import mean_context, modes_of_table
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +45,17 @@ class PoolInput:
     reserved: float = 0.0
     """Engines' worth of capacity that traffic of no class takes."""
     modes: tuple[Mode, ...]
-    """The working points that a replica may spend its time in."""
+    """The working points that a replica may spend its time in; none for an external API."""
+    cost_per_hour: float = 0.0
+    """Money per replica and hour; enters the objective where the problem charges replicas."""
+    kv_token_capacity: float | None = None
+    """Tokens that one engine's KV cache holds; None: slots bind first."""
+    transfer_seconds_per_token: float = 0.0
+    """Time a solo slot is held per prompt token while a request's KV cache moves to it."""
+    transfer_cost_per_token: float = 0.0
+    """Money per prompt token that moves."""
+    external: ExternalPrices | None = None
+    """Set: an API paid per token, with no capacity of ours."""
 
     @property
     def replicas(self) -> float:
@@ -73,6 +85,8 @@ class ClassInput:
     pools: tuple[str, ...] = ()
     """Pools the class may use; empty: all."""
     closable: bool = False
+    rate_spread: float = 0.0
+    """How far the rate may be off either way, relative: the box of the robust plan."""
 
     @property
     def decode_steps(self) -> float:
@@ -98,6 +112,11 @@ class Problem:
     charging: Charging
     pools: tuple[PoolInput, ...]
     classes: tuple[ClassInput, ...]
+    promises: tuple[Promise, ...] = ()
+    charge_replicas: bool = False
+    """Whether the cost of replicas in use is taken off the value."""
+    caution: float = 0.5
+    """Weight of the worst case against the estimate where rates are uncertain, 0..1."""
     notes: tuple[str, ...] = ()
     """What was assumed while the problem was put together, for the reader of the plan."""
 
@@ -107,15 +126,30 @@ class Problem:
     ) -> Problem:
         """The problem of ``fleet`` at ``demand``; a pool that nobody counted has no replicas."""
         ready = {supply.pool: supply.ready for supply in supplies}
-        inputs = tuple(_class_input(workload, demand.of(workload.name)) for workload in classes)
-        pools = tuple(_pool_input(pool, ready.get(pool.name, 0)) for pool in fleet.pools)
-        notes = tuple(f"Pool/{p.name}: nobody counted its replicas; planned as 0" for p in pools if p.name not in ready)
-        problem = cls(fleet=fleet.key, charging=fleet.charging, pools=pools, classes=inputs, notes=notes)
+        workloads = tuple(classes)
+        inputs = tuple(_class_input(workload, demand.of(workload.name)) for workload in workloads)
+        context = mean_context((entry.rate, entry.prompt_tokens, entry.output_tokens) for entry in inputs)
+        pools, notes = [], []
+        for pool in fleet.pools:
+            if pool.name not in ready and pool.external is None:
+                notes.append(f"Pool/{pool.name}: nobody counted its replicas; planned as 0")
+            modes, remarks = _modes(pool, context)
+            notes += [f"Pool/{pool.name}: {remark}" for remark in remarks]
+            pools.append(_pool_input(pool, ready.get(pool.name, 0), modes))
+        problem = cls(
+            fleet=fleet.key,
+            charging=fleet.charging,
+            pools=tuple(pools),
+            classes=inputs,
+            promises=promises_of(fleet, workloads),
+            charge_replicas=fleet.charge_replicas,
+            notes=tuple(notes),
+        )
         return problem._leaving_room(demand.unmatched_rate)
 
     def faults(self) -> tuple[Fault, ...]:
         """Everything that keeps this problem from being planned, in the order of its parts."""
-        return (*self._fleet_faults(), *self._pool_faults(), *self._class_faults())
+        return (*self._fleet_faults(), *self._pool_faults(), *self._class_faults(), *self._promise_faults())
 
     def _leaving_room(self, unmatched_rate: float) -> Problem:
         """Take the capacity of traffic that matches no class off the pools, at the classes' mean lengths."""
@@ -124,11 +158,14 @@ class Problem:
             return self
         steps = sum(entry.rate * entry.decode_steps for entry in self.classes) / offered
         prompt = sum(entry.rate * entry.uncached_prompt_tokens for entry in self.classes) / offered
-        capacity = sum(pool.replicas for pool in self.pools)
+        capacity = sum(pool.replicas for pool in self.pools if pool.external is None)
         if capacity <= 0:
             return self
         pools = []
         for pool in self.pools:
+            if pool.external is not None:
+                pools.append(pool)
+                continue
             solo = max(mode.decode_rate for mode in pool.modes)
             mixed = max(pool.modes, key=lambda mode: mode.prefill_rate)
             seconds = steps / solo + prompt * (1 - mixed.decode_rate / solo) / mixed.prefill_rate
@@ -156,17 +193,16 @@ class Problem:
     def _pool_faults(self) -> Iterator[Fault]:
         for pool in self.pools:
             subject = f"Pool/{pool.name}"
-            if pool.ready < 0:
-                yield Fault(subject=subject, field="replicas", message=f"is {pool.ready}, must not be negative")
+            for field, number in _pool_numbers(pool):
+                if number is not None and not (math.isfinite(number) and number >= 0):
+                    yield Fault(
+                        subject=subject, field=field, message=f"is {number}, must be a finite number, at least 0"
+                    )
             if pool.engines_per_replica < 1:
                 yield Fault(subject=subject, field="enginesPerReplica", message="must be at least 1")
-            if not any(mode.chunk_tokens > 0 for mode in pool.modes):
-                yield Fault(subject=subject, field="modes", message="no working point prefills")
-            if not any(mode.batch > 0 for mode in pool.modes):
-                yield Fault(subject=subject, field="modes", message="no working point decodes")
-            for mode in pool.modes:
-                if (fault := mode.fault()) is not None:
-                    yield Fault(subject=subject, field="modes", message=f"{mode}: {fault}")
+            if pool.external is None:
+                for message in _mode_faults(pool.modes):
+                    yield Fault(subject=subject, field="modes", message=message)
 
     def _class_faults(self) -> Iterator[Fault]:
         known = {pool.name for pool in self.pools}
@@ -176,6 +212,8 @@ class Problem:
                 if not math.isfinite(number) or number < 0 or (positive and number == 0):
                     wanted = "above 0" if positive else "at least 0"
                     yield Fault(subject=subject, field=field, message=f"is {number}, must be a finite number {wanted}")
+            if not 0 <= entry.rate_spread <= 1:
+                yield Fault(subject=subject, field="rateSpread", message=f"is {entry.rate_spread}, must be 0..1")
             if entry.uncached_prompt_tokens > entry.prompt_tokens:
                 yield Fault(
                     subject=subject, field="uncachedPromptTokens", message="is more than the prompt tokens altogether"
@@ -183,6 +221,51 @@ class Problem:
             for pool in entry.pools:
                 if pool not in known:
                     yield Fault(subject=subject, field="spec.pools", message=f"the fleet has no pool {pool!r}")
+
+    def _promise_faults(self) -> Iterator[Fault]:
+        known = {entry.name for entry in self.classes}
+        own = {pool.modes for pool in self.pools if pool.external is None}
+        for promise in self.promises:
+            subject = f"InferenceFleet/{self.fleet.rpartition('/')[2]}"
+            if promise.class_name is not None:
+                subject = f"WorkloadClass/{promise.class_name}"
+            if (fault := promise.fault()) is not None:
+                yield Fault(subject=subject, field=promise.name, message=fault)
+            elif promise.class_name is not None and promise.class_name not in known:
+                yield Fault(subject=subject, field=promise.name, message="the problem has no such class")
+            elif promise.kind.is_paper_form and any(len(modes) != 2 for modes in own):
+                message = "the paper defines it for two modes; use served-fairness or tpot with measured tables"
+                yield Fault(subject=subject, field=promise.name, message=message)
+            elif promise.kind is PromiseKind.SLOT_TPOT and not promise.hard and len(own) > 1:
+                message = "its penalty (48) is convex for one kind of pool only; make it hard or use tpot"
+                yield Fault(subject=subject, field=promise.name, message=message)
+
+
+def _mode_faults(modes: tuple[Mode, ...]) -> Iterator[str]:
+    """What is wrong with a pool's working points."""
+    if not any(mode.mixed for mode in modes):
+        yield "no working point prefills"
+    if not any(mode.batch > 0 for mode in modes):
+        yield "no working point decodes"
+    for mode in modes:
+        if (fault := mode.fault()) is not None:
+            yield f"{mode}: {fault}"
+
+
+def _pool_numbers(pool: PoolInput) -> tuple[tuple[str, float | None], ...]:
+    """(field, value) of every optional number of a pool."""
+    external = pool.external
+    return (
+        ("replicas", pool.ready),
+        ("costPerHour", pool.cost_per_hour),
+        ("kvTokenCapacity", pool.kv_token_capacity),
+        ("transferSecondsPerToken", pool.transfer_seconds_per_token),
+        ("transferCostPerToken", pool.transfer_cost_per_token),
+        ("external.promptTokenCost", external.prompt_token_cost if external else None),
+        ("external.outputTokenCost", external.output_token_cost if external else None),
+        ("external.firstTokenSeconds", external.first_token_seconds if external else None),
+        ("external.tokenSeconds", external.token_seconds if external else None),
+    )
 
 
 def _class_numbers(entry: ClassInput) -> tuple[tuple[str, float, bool], ...]:
@@ -199,12 +282,28 @@ def _class_numbers(entry: ClassInput) -> tuple[tuple[str, float, bool], ...]:
     )
 
 
-def _pool_input(pool: Pool, ready: int) -> PoolInput:
+def _modes(pool: Pool, context_tokens: float) -> tuple[tuple[Mode, ...], tuple[str, ...]]:
+    """The pool's working points, measured where there is a table, and remarks about what was left out."""
+    if pool.external is not None:
+        return (), ()
+    if pool.points:
+        return modes_of_table(pool.points, context_tokens, pool.slots, pool.chunk_tokens, pool.batched_token_budget)
+    return modes_of_law(pool.law, pool.slots, pool.chunk_tokens, pool.batched_token_budget), ()
+
+
+def _pool_input(pool: Pool, ready: int, modes: tuple[Mode, ...]) -> PoolInput:
+    moves = pool.decode_may_move
     return PoolInput(
         name=pool.name,
-        ready=ready,
+        ready=ready if pool.external is None else 0,
         engines_per_replica=pool.engines_per_replica,
-        modes=modes_of_law(pool.law, pool.slots, pool.chunk_tokens, pool.batched_token_budget),
+        modes=modes,
+        cost_per_hour=pool.cost_per_hour or 0.0,
+        # The user counts KV tokens per replica, the program per engine.
+        kv_token_capacity=None if pool.kv_token_capacity is None else pool.kv_token_capacity / pool.engines_per_replica,
+        transfer_seconds_per_token=pool.transfer_seconds_per_token if moves else 0.0,
+        transfer_cost_per_token=pool.transfer_cost_per_token if moves else 0.0,
+        external=pool.external,
     )
 
 
@@ -222,6 +321,7 @@ def _class_input(workload: WorkloadClass, demand: ClassDemand) -> ClassInput:
         output_token_price=workload.output_token_price,
         pools=workload.pools,
         closable=workload.closable,
+        rate_spread=workload.rate_spread,
     )
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 Vector = NDArray[np.float64]
 Indices = NDArray[np.int64]
+Flags = NDArray[np.bool_]
 INFINITY = float("inf")
 
 
@@ -86,6 +87,11 @@ class Program:
         """The block of rows called ``name``."""
         return next((block for block in self.row_blocks if block.name == name), None)
 
+    def row_size(self, row: int) -> float:
+        """Largest term of a row at typical values."""
+        own = self.entry_rows == row
+        return float(np.abs(self.entries[own] * self.scale[self.entry_columns[own]]).max(initial=0.0))
+
     def times(self, x: Vector) -> Vector:
         """A x."""
         return summed(self.entry_rows, self.entries * x[self.entry_columns], self.rows)
@@ -118,6 +124,7 @@ class ProgramBuilder:
         self._bounds: list[tuple[Vector, Vector]] = []
         self._entries: list[tuple[Indices, Indices, Vector]] = []
         self._few: tuple[list[int], list[int], list[float]] = ([], [], [])
+        self._charges: list[tuple[int, float]] = []
         self._row_count = 0
         self._column_count = 0
 
@@ -163,6 +170,10 @@ class ProgramBuilder:
         self._few[1].append(column)
         self._few[2].append(value)
 
+    def charge(self, column: int, cost: float) -> None:
+        """Take ``cost`` per unit off the objective of a column that is there already."""
+        self._charges.append((column, cost))
+
     def build(self) -> Program:
         """The program. Nonzeros of value 0 are left out; none may be given twice."""
         few_rows, few_columns, few_values = self._few
@@ -178,6 +189,8 @@ class ProgramBuilder:
         row_lower, row_upper = (
             np.concatenate([part[i] for part in self._bounds]) if self._bounds else np.zeros(0) for i in range(2)
         )
+        for column, cost in self._charges:
+            objective[column] -= cost
         return Program(
             row_blocks=tuple(self._row_blocks),
             column_blocks=tuple(self._column_blocks),

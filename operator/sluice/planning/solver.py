@@ -32,6 +32,8 @@ _PARAMETERS = parameters_pb2.SolveParametersProto(
 _VERDICTS = {
     result_pb2.TERMINATION_REASON_OPTIMAL: Verdict.OPTIMAL,
     result_pb2.TERMINATION_REASON_INFEASIBLE: Verdict.INFEASIBLE,
+    # Every program here is bounded by its replicas, so of the two it can only be the first.
+    result_pb2.TERMINATION_REASON_INFEASIBLE_OR_UNBOUNDED: Verdict.INFEASIBLE,
     result_pb2.TERMINATION_REASON_UNBOUNDED: Verdict.UNBOUNDED,
     result_pb2.TERMINATION_REASON_FEASIBLE: Verdict.FEASIBLE,
 }

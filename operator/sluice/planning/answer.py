@@ -1,0 +1,92 @@
+"""Formulate, solve, certify: one problem to one checked answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from sluice.planning.certificate import Certificate, certify
+from sluice.planning.formulate import Formulation, formulate
+from sluice.planning.problem import Problem
+from sluice.planning.promise_rows import slot_ratio
+from sluice.planning.promises import PromiseKind
+from sluice.planning.solver import Solution, solve
+from sluice.planning.ties import untied
+
+_FIRST_CUTS = (0.0, 0.25, 0.5, 0.75, 1.0)
+_MOST_CUTS = 40
+_CUT_TOLERANCE = 1e-10
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The solver's answer to one problem, and our check of it."""
+
+    formulation: Formulation
+    solution: Solution
+    certificate: Certificate | None
+    """None where the solver had no solution to check."""
+
+    @property
+    def is_optimal(self) -> bool:
+        """Whether the solver says optimal and the certificate agrees."""
+        return self.solution.verdict.may_actuate and self.certificate is not None and self.certificate.holds
+
+    @property
+    def value(self) -> float:
+        """The objective, money per second; NaN without a certificate."""
+        return float("nan") if self.certificate is None else self.certificate.value
+
+
+def answer(problem: Problem, *, ties: bool = True) -> Answer:
+    """The checked answer to ``problem``, which must be free of faults.
+
+    ``ties`` breaks ties between equal optima by the stated rule; what only needs the value goes without.
+    """
+    curved = any(promise.kind is PromiseKind.SLOT_TPOT and not promise.hard for promise in problem.promises)
+    if curved:
+        return _by_cuts(problem, ties=ties)
+    return _once(formulate(problem), ties=ties)
+
+
+def _once(formulation: Formulation, *, ties: bool) -> Answer:
+    solution = solve(formulation.program)
+    if not solution.verdict.may_actuate:
+        return Answer(formulation, solution, None)
+    certificate = certify(formulation.program, solution.primal, solution.dual)
+    if ties and certificate.holds:
+        settled = untied(formulation, solution)
+        if settled is not None:
+            checked = certify(formulation.program, settled, solution.dual)
+            if checked.holds:
+                return Answer(formulation, replace(solution, primal=settled), checked)
+    return Answer(formulation, solution, certificate)
+
+
+def _by_cuts(problem: Problem, *, ties: bool) -> Answer:
+    """Support the convex penalty (48) where the last answer stands, until the tangent meets the curve."""
+    cuts = list(_FIRST_CUTS)
+    for _ in range(_MOST_CUTS):
+        found = _once(formulate(problem, cuts=cuts), ties=ties)
+        if not found.is_optimal:
+            return found
+        share, missing = _curve_gap(found)
+        if missing <= _CUT_TOLERANCE:
+            return found
+        cuts.append(share)
+    return found
+
+
+def _curve_gap(found: Answer) -> tuple[float, float]:
+    """The answer's mixed share, and by how much its tangents underestimate the ratio there."""
+    (columns,) = (columns for columns in found.formulation.pools if columns.group.first.external is None)
+    engines = found.solution.primal[columns.engines]
+    mixed = np.array([mode.mixed for mode in columns.group.modes])
+    share = float(engines[mixed].sum()) / max(columns.group.replicas, 1e-9)
+    (entry,) = (entry for entry in found.formulation.promises if entry.promise.kind is PromiseKind.SLOT_TPOT)
+    ratio = slot_ratio(columns.group, share)[0]
+    missing = 0.0
+    if entry.slack is not None:
+        missing = ratio - entry.promise.target - float(found.solution.primal[entry.slack])
+    return share, missing / ratio

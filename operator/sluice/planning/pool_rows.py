@@ -1,0 +1,302 @@
+"""The variables and rows (2)-(7) of one group of equal pools; ``formulate`` states the whole program."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from sluice.model.fleet import Charging
+from sluice.planning.groups import PoolGroup
+from sluice.planning.problem import ClassInput, Problem
+from sluice.planning.program import Indices, ProgramBuilder, Vector
+from sluice.planning.promises import PromiseKind
+
+PREFILL = "(2) prefill work"
+DECODE = "(3) decode work"
+SLOTS = "(4) slots"
+REPLICAS = "(5) replicas"
+WAITING = "(6) decode queue"
+MEMORY = "(7) KV memory"
+
+_HOUR_SECONDS = 3600.0
+_NOBODY: Indices = np.zeros(0, dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class ClassData:
+    """The classes' numbers as arrays, one entry per class."""
+
+    rate: Vector
+    spread: Vector
+    prompt: Vector
+    uncached: Vector
+    output: Vector
+    steps: Vector
+    theta: Vector
+    prompt_value: Vector
+    """Money for a prefilled prompt."""
+    output_value: Vector
+    """Money for a decoded answer."""
+
+    @classmethod
+    def of(cls, classes: Sequence[ClassInput]) -> ClassData:
+        """Gather the numbers of ``classes``."""
+        table = np.array(
+            [
+                (
+                    entry.rate,
+                    entry.rate_spread,
+                    entry.prompt_tokens,
+                    entry.uncached_prompt_tokens,
+                    entry.output_tokens,
+                    entry.decode_steps,
+                    entry.abandonment_rate,
+                    entry.prompt_token_price * entry.prompt_tokens,
+                    entry.output_token_price * entry.output_tokens,
+                )
+                for entry in classes
+            ]
+        ).T
+        return cls(*np.ascontiguousarray(table))
+
+    @cached_property
+    def value(self) -> Vector:
+        """Money for a complete request (the paper's w)."""
+        return self.prompt_value + self.output_value
+
+    @cached_property
+    def high(self) -> Vector:
+        """Rate at the high end of its box: what promises must hold for."""
+        return self.rate * (1 + self.spread)
+
+
+@dataclass(frozen=True, slots=True)
+class PoolColumns:
+    """Where the variables and rows of one group of equal pools are in the program."""
+
+    group: PoolGroup
+    served: slice
+    """z, one per admissible class."""
+    waiting: slice
+    """s, one per entry of ``waiting_classes``."""
+    waiting_classes: Indices
+    """Positions within the group's classes of those that have an s."""
+    engines: slice
+    """f, one per mode."""
+    decodes: slice
+    """y, batch group by batch group, mode by mode."""
+    split: bool
+    """Whether every class is its own batch group."""
+    prefill_row: int
+    decode_rows: slice
+    """(3), one per batch group."""
+    slots_rows: slice
+    replicas_row: int
+    memory_row: int | None
+
+    def decodes_of(self, position: int) -> slice:
+        """Y of the class at ``position`` in the group, which must be split."""
+        modes = len(self.group.modes)
+        return slice(self.decodes.start + position * modes, self.decodes.start + (position + 1) * modes)
+
+
+def add_pool(
+    builder: ProgramBuilder, problem: Problem, data: ClassData, group: PoolGroup, *, split: bool, banned: Indices
+) -> PoolColumns:
+    """Add one group's variables and rows; ``banned`` classes are not served here."""
+    served = _served(builder, problem, data, group, banned)
+    if group.first.external is not None:
+        member = group.classes
+        builder.entries(member, np.arange(served, served + len(member)), np.ones(len(member)))
+        nothing = slice(0, 0)
+        return PoolColumns(
+            group=group,
+            served=slice(served, served + len(member)),
+            waiting=nothing,
+            waiting_classes=_NOBODY,
+            engines=nothing,
+            decodes=nothing,
+            split=False,
+            prefill_row=-1,
+            decode_rows=nothing,
+            slots_rows=nothing,
+            replicas_row=-1,
+            memory_row=None,
+        )
+    waiting, waiting_classes = _waiting(builder, problem, data, group)
+    first = group.first
+    split = split or first.kv_token_capacity is not None or _moving_costs(group)
+    labels = [f"{group.name},{mode}" for mode in group.modes]
+    scale = max(1.0, group.replicas)
+    cost = first.cost_per_hour / _HOUR_SECONDS / first.engines_per_replica if problem.charge_replicas else 0.0
+    engines = builder.columns("engines", labels, objective=-cost, scale=scale)
+    decodes = _decodes(builder, problem, data, group, split=split)
+    batches = len(group.classes) if split else 1
+    names = [f"{problem.classes[i].name},{group.name}" for i in group.classes] if split else [group.name]
+    prefill_row = builder.rows(PREFILL, [group.name], lower=0.0, upper=0.0)
+    decode_rows = builder.rows(DECODE, names, lower=0.0, upper=0.0)
+    slots_rows = builder.rows(SLOTS, labels, upper=0.0)
+    always_on = any(promise.kind is PromiseKind.SLOT_TPOT for promise in problem.promises)
+    replicas_row = builder.rows(
+        REPLICAS, [group.name], lower=group.replicas if always_on else -np.inf, upper=group.replicas
+    )
+    columns = PoolColumns(
+        group=group,
+        served=slice(served, served + len(group.classes)),
+        waiting=slice(waiting, waiting + len(waiting_classes)),
+        waiting_classes=waiting_classes,
+        engines=slice(engines, engines + len(group.modes)),
+        decodes=slice(decodes, decodes + batches * len(group.modes)),
+        split=split,
+        prefill_row=prefill_row,
+        decode_rows=slice(decode_rows, decode_rows + batches),
+        slots_rows=slice(slots_rows, slots_rows + len(group.modes)),
+        replicas_row=replicas_row,
+        memory_row=None if first.kv_token_capacity is None else _memory_row(builder, group),
+    )
+    _request_entries(builder, problem, data, columns)
+    _mode_entries(builder, data, columns)
+    return columns
+
+
+def _served(builder: ProgramBuilder, problem: Problem, data: ClassData, group: PoolGroup, banned: Indices) -> int:
+    """Add z of one group, scaled by the most requests/s it alone could take of each class."""
+    member, external = group.classes, group.first.external
+    value = data.value[member]
+    if external is not None:
+        cost = external.prompt_token_cost * data.prompt[member] + external.output_token_cost * data.output[member]
+        value, most = value - cost, np.maximum(data.high[member], 1e-9)
+    else:
+        engines = max(1.0, group.replicas)
+        busy = data.uncached[member] / group.prefill_rate + data.steps[member] / group.decode_rate
+        most = engines / busy
+    return builder.columns(
+        "served",
+        [f"{problem.classes[i].name},{group.name}" for i in member],
+        objective=value,
+        upper=np.inf if not len(banned) else np.where(np.isin(member, banned), 0.0, np.inf),
+        scale=most,
+    )
+
+
+def prefill_seconds(group: PoolGroup, uncached_tokens: float) -> float:
+    """Time of one prefill without waiting: whole chunks, one per mixed iteration."""
+    if group.first.external is not None:
+        return group.first.external.first_token_seconds
+    mode = group.prefill_mode
+    return 0.0 if mode is None else max(1.0, np.ceil(uncached_tokens / mode.chunk_tokens)) * mode.seconds
+
+
+def _waiting(builder: ProgramBuilder, problem: Problem, data: ClassData, group: PoolGroup) -> tuple[int, Indices]:
+    """Add s of one group where leaving the decode queue can be part of an optimum."""
+    bundled = problem.charging is Charging.BUNDLED
+    if (bundled and not _prefill_helps_decode(group)) or any(p.kind.is_paper_form for p in problem.promises):
+        return 0, _NOBODY
+    prompt = {p.class_name for p in problem.promises if p.kind in {PromiseKind.WAIT, PromiseKind.TTFT}}
+    may = data.theta[group.classes] > 0
+    if prompt:
+        may &= np.array([problem.classes[i].name not in prompt for i in group.classes], dtype=bool)
+    positions = np.flatnonzero(may)
+    chosen = group.classes[positions]
+    most = max(1.0, group.replicas) * group.prefill_rate
+    start = builder.columns(
+        "leaving the decode queue",
+        [f"{problem.classes[i].name},{group.name}" for i in chosen],
+        objective=-data.value[chosen] if bundled else -data.output_value[chosen],
+        scale=most / np.maximum(data.uncached[chosen], 1.0),
+    )
+    return start, positions
+
+
+def _prefill_helps_decode(group: PoolGroup) -> bool:
+    """Whether some mixed mode decodes faster than every solo one (the paper's kappa < 0)."""
+    solo = max((mode.decode_rate for mode in group.modes if not mode.mixed), default=0.0)
+    return group.decode_rate > solo
+
+
+def _moving_costs(group: PoolGroup) -> bool:
+    return group.first.transfer_cost_per_token > 0 or group.first.transfer_seconds_per_token > 0
+
+
+def _decodes(builder: ProgramBuilder, problem: Problem, data: ClassData, group: PoolGroup, *, split: bool) -> int:
+    """Add y: per mode, and per class where batches are split."""
+    scale = max(1.0, group.replicas) * max(mode.batch for mode in group.modes)
+    if not split:
+        return builder.columns("decodes", [f"{group.name},{mode}" for mode in group.modes], scale=scale)
+    labels = [f"{problem.classes[i].name},{group.name},{mode}" for i in group.classes for mode in group.modes]
+    per_token = group.first.transfer_cost_per_token
+    if per_token == 0:
+        return builder.columns("decodes", labels, scale=scale)
+    # A decode in a solo mode was moved there once: y/(t D) moves a second, each of P tokens.
+    solo = np.array([0.0 if mode.mixed else 1.0 / mode.seconds for mode in group.modes])
+    cost = per_token * np.outer(data.prompt[group.classes] / data.steps[group.classes], solo)
+    return builder.columns("decodes", labels, objective=-cost.ravel(), scale=scale)
+
+
+def _memory_row(builder: ProgramBuilder, group: PoolGroup) -> int:
+    return builder.rows(MEMORY, [group.name], upper=group.replicas * (group.first.kv_token_capacity or 0.0))
+
+
+def _request_entries(builder: ProgramBuilder, problem: Problem, data: ClassData, columns: PoolColumns) -> None:
+    """Nonzeros of z and s in the rows (1)-(3), (6) and (7)."""
+    group, member = columns.group, columns.group.classes
+    count = len(member)
+    served = np.arange(columns.served.start, columns.served.stop)
+    first = columns.decode_rows.start
+    decode_rows: Indices = np.arange(first, first + count) if columns.split else np.full(count, first, dtype=np.int64)
+    builder.entries(member, served, np.ones(count))
+    builder.entries(np.full(count, columns.prefill_row), served, data.uncached[member])
+    builder.entries(decode_rows, served, data.steps[member])
+    if columns.memory_row is not None:
+        # While a prompt is computed its tokens fill up evenly; cached ones are there from the start.
+        resident = data.prompt[member] - data.uncached[member] / 2
+        stay = data.uncached[member] / group.prefill_rate
+        builder.entries(np.full(count, columns.memory_row), served, stay * resident)
+    chosen = columns.waiting_classes
+    if not len(chosen):
+        return
+    leaving = np.arange(columns.waiting.start, columns.waiting.stop)
+    builder.entries(decode_rows[chosen], leaving, -data.steps[member[chosen]])
+    rows = builder.rows(WAITING, [f"{problem.classes[i].name},{group.name}" for i in member[chosen]], upper=0.0)
+    each = np.arange(rows, rows + len(chosen))
+    builder.entries(each, leaving, np.ones(len(chosen)))
+    builder.entries(each, served[chosen], -np.ones(len(chosen)))
+    if columns.memory_row is not None:
+        held = data.prompt[member[chosen]] / data.theta[member[chosen]]
+        builder.entries(np.full(len(chosen), columns.memory_row), leaving, held)
+
+
+def _mode_entries(builder: ProgramBuilder, data: ClassData, columns: PoolColumns) -> None:
+    """Nonzeros of f and y in the rows (2)-(5) and (7)."""
+    group = columns.group
+    batches = columns.decode_rows.stop - columns.decode_rows.start
+    rows = np.arange(columns.decode_rows.start, columns.decode_rows.stop)
+    for k, mode in enumerate(group.modes):
+        engine, slots_row = columns.engines.start + k, columns.slots_rows.start + k
+        builder.entry(columns.prefill_row, engine, -mode.prefill_rate)
+        builder.entry(slots_row, engine, -mode.batch)
+        builder.entry(columns.replicas_row, engine, 1.0)
+        if not columns.split:
+            builder.entry(rows[0], columns.decodes.start + k, -1.0 / mode.seconds)
+            builder.entry(slots_row, columns.decodes.start + k, 1.0)
+            continue
+        decodes = np.arange(columns.decodes.start + k, columns.decodes.stop, len(group.modes))
+        builder.entries(rows, decodes, np.full(batches, -1.0 / mode.seconds))
+        held = _held(data, group, moved=not mode.mixed, seconds=mode.seconds)
+        builder.entries(np.full(batches, slots_row), decodes, 1.0 + held)
+        if columns.memory_row is not None:
+            prompt, output = data.prompt[group.classes], data.output[group.classes]
+            builder.entries(np.full(batches, columns.memory_row), decodes, prompt + output / 2 + held * prompt)
+
+
+def _held(data: ClassData, group: PoolGroup, *, moved: bool, seconds: float) -> Vector:
+    """Slots held for KV caches on their way, per decode: y/(t D) moves a second, each holding P h seconds."""
+    member = group.classes
+    if not moved:
+        return np.zeros(len(member))
+    hold = group.first.transfer_seconds_per_token * data.prompt[member]
+    held: Vector = hold / (seconds * data.steps[member])
+    return held

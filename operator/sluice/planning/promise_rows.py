@@ -1,0 +1,335 @@
+"""The rows (8)-(15): what was promised, each linear in the program's variables.
+
+(8)  wait, ttft         sum_p z_ip e^(-theta f_ip) >= phi Lambda_i e^(-theta T), and s_ip = 0
+     Who waits W for a prefill is still there with probability e^(-theta W). Of the phi Lambda_i
+     requests the promise is for, those sent to pool p may wait T - f_ip, f_ip being the prefill's own
+     time (0 for ``wait``). A pool with f_ip > T cannot keep a hard promise and is closed to the
+     class; a soft one pays for the excess. With theta_i = 0 the excess demand is refused, nobody
+     who is admitted waits, and only the closing of pools is left of the row.
+(9)  tpot, fleet        sum y <= eta sum D_i (z - s)        slot-seconds per output token, over all tokens
+(10) tpot, class        the same for one class, whose decodes then are its own batch group
+(11) served, guaranteed sum_p (z_ip - s_ip) >= phi Lambda_i  a share of what was offered; or of the fleet
+(12) served-fairness    t_min Lambda_i <= sum_p (z_ip - s_ip) <= t_max Lambda_i, t_max - t_min <= eta
+(13) prefill-fairness   t_min <= x_i <= t_max, t_max - t_min <= eta, x_i per engine: paper (43)
+(14) decode-fairness    the same with y_s,i: paper (45)
+(15) slot-tpot          sum b t f <= eta sum b f, all engines on, all slots full: paper (47)
+
+A soft promise has a slack v >= 0 in its own unit, so that price times violation is money per
+second. The unit is exact for shares and fairness; for (8) it is the extra wait to first order, for
+(9) and (10) seconds per token of the offered tokens. The penalty (48) of the slot-weighted ratio r is
+not linear but convex in the mixed share, so it is the largest of its tangents (``cuts``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sluice.planning.groups import PoolGroup
+from sluice.planning.pool_rows import ClassData, PoolColumns, prefill_seconds
+from sluice.planning.problem import Problem
+from sluice.planning.program import Indices, ProgramBuilder
+from sluice.planning.promises import Promise, PromiseKind
+
+PREFILL_WAIT = "(8) first token"
+DECODE_TIME = "(9) token time"
+CLASS_DECODE_TIME = "(10) token time of class"
+SERVED_SHARE = "(11) served share"
+SERVED_FAIRNESS = "(12) served fairness"
+PREFILL_FAIRNESS = "(13) prefill fairness"
+DECODE_FAIRNESS = "(14) decode fairness"
+SLOT_TIME = "(15) slot time"
+
+_SMALLEST_SURVIVAL = 1e-12
+"""Below this share of survivors a wait is no promise any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Between:
+    """Where the two shares of a fairness promise are."""
+
+    above: slice
+    """Rows that keep every class below the greatest share."""
+    below: slice
+    low: int
+    """Column of the least share."""
+    high: int
+
+
+@dataclass(frozen=True, slots=True)
+class PromiseRow:
+    """One promise in the program."""
+
+    promise: Promise
+    row: int | None
+    """Its row; None where the model needs none (theta = 0, or no demand)."""
+    slack: int | None
+    """Column of its violation, in its own unit; None where it must hold."""
+    slope: float
+    """Change of the row's bound per unit of the target (0 where the target is a coefficient)."""
+    between: Between | None = None
+    """For fairness: the rows and columns that hold every class between two shares."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """What every kind of promise needs to write its row."""
+
+    builder: ProgramBuilder
+    problem: Problem
+    data: ClassData
+    pools: tuple[PoolColumns, ...]
+    elastic: bool
+
+    def classes_of(self, promise: Promise) -> list[int]:
+        """Indices of the classes a promise is about."""
+        return [i for i, entry in enumerate(self.problem.classes) if promise.class_name in {None, entry.name}]
+
+    def slack(self, promise: Promise, row: int, per_unit: float) -> int | None:
+        """Add the violation of ``promise`` to ``row``: one unit of it moves the row by ``per_unit``."""
+        if promise.hard and not self.elastic:
+            return None
+        penalty = 0.0 if promise.hard else promise.penalty
+        scale = max(promise.target, 1e-3)
+        column = self.builder.columns("violation", [promise.name], objective=-penalty, scale=scale)
+        self.builder.entry(row, column, per_unit)
+        return column
+
+    def finished(self, row: int, i: int, weight: float) -> None:
+        """Add ``weight`` times the finished requests/s of class ``i`` to ``row``."""
+        for pool in self.pools:
+            for position in np.flatnonzero(pool.group.classes == i):
+                self.builder.entry(row, pool.served.start + int(position), weight)
+                for place in np.flatnonzero(pool.waiting_classes == position):
+                    self.builder.entry(row, pool.waiting.start + int(place), -weight)
+
+
+def needs_batches_of_their_own(problem: Problem) -> bool:
+    """Whether some promise tells the decodes of one class from another's."""
+    return any(
+        promise.kind is PromiseKind.DECODE_FAIRNESS
+        or (promise.kind is PromiseKind.TPOT and promise.class_name is not None)
+        for promise in problem.promises
+    )
+
+
+def reachable_target(promise: Promise, groups: Sequence[PoolGroup], problem: Problem) -> float:
+    """The target, or what the fastest pool's prefill alone takes where that is longer."""
+    if promise.kind is not PromiseKind.TTFT:
+        return promise.target
+    place = next(i for i, entry in enumerate(problem.classes) if entry.name == promise.class_name)
+    uncached = problem.classes[place].uncached_prompt_tokens
+    times = [prefill_seconds(group, uncached) for group in groups if place in group.classes]
+    return max(promise.target, min(times, default=promise.target))
+
+
+def too_slow(problem: Problem, groups: Sequence[PoolGroup]) -> list[Indices]:
+    """Per group: the classes whose hard TTFT promise its prefill alone would break."""
+    banned: list[list[int]] = [[] for _ in groups]
+    for promise in problem.promises:
+        if promise.kind is not PromiseKind.TTFT or not promise.hard:
+            continue
+        target = reachable_target(promise, groups, problem)
+        for i, entry in enumerate(problem.classes):
+            if entry.name == promise.class_name:
+                for slow, group in zip(banned, groups, strict=True):
+                    if prefill_seconds(group, entry.uncached_prompt_tokens) > target:
+                        slow.append(i)
+    return [np.array(slow, dtype=np.int64) for slow in banned]
+
+
+def add_promises(
+    builder: ProgramBuilder,
+    problem: Problem,
+    data: ClassData,
+    pools: tuple[PoolColumns, ...],
+    *,
+    elastic: bool,
+    cuts: Sequence[float],
+) -> tuple[PromiseRow, ...]:
+    """Add the rows of every promise, in the order of the problem."""
+    place = _Place(builder, problem, data, pools, elastic)
+    return tuple(_add(place, promise, cuts) for promise in problem.promises)
+
+
+def _add(place: _Place, promise: Promise, cuts: Sequence[float]) -> PromiseRow:
+    match promise.kind:
+        case PromiseKind.WAIT | PromiseKind.TTFT:
+            return _first_token(place, promise)
+        case PromiseKind.TPOT:
+            return _token_time(place, promise)
+        case PromiseKind.SERVED | PromiseKind.GUARANTEED:
+            return _served_share(place, promise)
+        case PromiseKind.SLOT_TPOT:
+            return _slot_time(place, promise, cuts)
+        case _:
+            return _fairness(place, promise)
+
+
+def _first_token(place: _Place, promise: Promise) -> PromiseRow:
+    """Row (8)."""
+    (i,) = place.classes_of(promise)
+    theta, demand = float(place.data.theta[i]), float(place.data.high[i]) * promise.fraction
+    groups = [pool.group for pool in place.pools]
+    target = reachable_target(promise, groups, place.problem)
+    survival = float(np.exp(-theta * target))
+    if theta == 0 or demand == 0 or survival < _SMALLEST_SURVIVAL:
+        return PromiseRow(promise, None, None, 0.0)
+    row = place.builder.rows(PREFILL_WAIT, [promise.name], lower=demand * survival)
+    uncached = float(place.data.uncached[i])
+    slack = place.slack(promise, row, theta * demand * survival)
+    for pool in place.pools:
+        for position in np.flatnonzero(pool.group.classes == i):
+            own = prefill_seconds(pool.group, uncached) if promise.kind is PromiseKind.TTFT else 0.0
+            column = pool.served.start + int(position)
+            place.builder.entry(row, column, float(np.exp(-theta * own)))
+            if own > target and not promise.hard:
+                place.builder.charge(column, promise.penalty * (own - target) / demand)
+    return PromiseRow(promise, row, slack, -theta * demand * survival)
+
+
+def _token_time(place: _Place, promise: Promise) -> PromiseRow:
+    """Rows (9) and (10)."""
+    members = place.classes_of(promise)
+    whole = promise.class_name is None
+    row = place.builder.rows(DECODE_TIME if whole else CLASS_DECODE_TIME, [promise.name], upper=0.0)
+    for pool in place.pools:
+        external = pool.group.first.external
+        if external is None:
+            _slot_seconds(place.builder, pool, members, row, whole=whole)
+    for i in members:
+        _tokens(place, promise, row, i)
+    offered = float(place.data.output[members] @ place.data.high[members])
+    return PromiseRow(promise, row, place.slack(promise, row, -max(offered, 1e-9)), 0.0)
+
+
+def _slot_seconds(builder: ProgramBuilder, pool: PoolColumns, members: list[int], row: int, *, whole: bool) -> None:
+    """Add the decodes of ``members`` in one pool: each is one slot-second per second."""
+    if whole:
+        columns = np.arange(pool.decodes.start, pool.decodes.stop)
+        builder.entries(np.full(len(columns), row), columns, np.ones(len(columns)))
+        return
+    for position in np.flatnonzero(np.isin(pool.group.classes, members)):
+        own = pool.decodes_of(int(position))
+        columns = np.arange(own.start, own.stop)
+        builder.entries(np.full(len(columns), row), columns, np.ones(len(columns)))
+
+
+def _tokens(place: _Place, promise: Promise, row: int, i: int) -> None:
+    """Take eta times the finished tokens/s of class ``i`` off ``row``; an API's own time stands beside it."""
+    for pool in place.pools:
+        external = pool.group.first.external
+        for position in np.flatnonzero(pool.group.classes == i):
+            seconds = promise.target
+            if external is not None:
+                if external.token_seconds is None:
+                    continue
+                seconds -= external.token_seconds
+            weight = -seconds * float(place.data.output[i])
+            place.builder.entry(row, pool.served.start + int(position), weight)
+            for leaving in np.flatnonzero(pool.waiting_classes == position):
+                place.builder.entry(row, pool.waiting.start + int(leaving), -weight)
+
+
+def _served_share(place: _Place, promise: Promise) -> PromiseRow:
+    """Row (11)."""
+    members = place.classes_of(promise)
+    demand = float(place.data.high[members].sum())
+    if demand == 0:
+        return PromiseRow(promise, None, None, 0.0)
+    row = place.builder.rows(SERVED_SHARE, [promise.name], lower=promise.target * demand)
+    for i in members:
+        place.finished(row, i, 1.0)
+    return PromiseRow(promise, row, place.slack(promise, row, demand), demand)
+
+
+def _fairness(place: _Place, promise: Promise) -> PromiseRow:
+    """Rows (12)-(14): every class between t_min and t_max, which differ by eta at most."""
+    builder, data = place.builder, place.data
+    name = {
+        PromiseKind.SERVED_FAIRNESS: SERVED_FAIRNESS,
+        PromiseKind.PREFILL_FAIRNESS: PREFILL_FAIRNESS,
+        PromiseKind.DECODE_FAIRNESS: DECODE_FAIRNESS,
+    }[promise.kind]
+    served = promise.kind is PromiseKind.SERVED_FAIRNESS
+    members = [i for i in range(len(data.rate)) if data.rate[i] > 0 or not served]
+    low = builder.columns("least share", [promise.name])
+    high = builder.columns("greatest share", [promise.name])
+    labels = [place.problem.classes[i].name for i in members]
+    above = builder.rows(f"{name}, above", labels, upper=0.0)
+    below = builder.rows(f"{name}, below", labels, upper=0.0)
+    engines = max(sum(pool.group.replicas for pool in place.pools), 1e-9)
+    for offset, i in enumerate(members):
+        weight = float(data.rate[i]) if served else engines
+        builder.entry(above + offset, high, -weight)
+        builder.entry(below + offset, low, weight)
+        for row, sign in ((above + offset, 1.0), (below + offset, -1.0)):
+            _shared_quantity(place, promise.kind, row, i, sign)
+    row = builder.rows(name, [promise.name], upper=promise.target)
+    builder.entry(row, high, 1.0)
+    builder.entry(row, low, -1.0)
+    count = len(members)
+    between = Between(slice(above, above + count), slice(below, below + count), low, high)
+    return PromiseRow(promise, row, place.slack(promise, row, -1.0), 1.0, between)
+
+
+def _shared_quantity(place: _Place, kind: PromiseKind, row: int, i: int, sign: float) -> None:
+    """Add what is compared of class ``i``: finished requests, prefills in service, or solo decodes."""
+    if kind is PromiseKind.SERVED_FAIRNESS:
+        place.finished(row, i, sign)
+        return
+    for pool in place.pools:
+        for position in np.flatnonzero(pool.group.classes == i):
+            if pool.group.first.external is not None:
+                continue
+            if kind is PromiseKind.PREFILL_FAIRNESS:
+                stay = float(place.data.uncached[i]) / pool.group.prefill_rate
+                place.builder.entry(row, pool.served.start + int(position), sign * stay)
+                continue
+            own = pool.decodes_of(int(position))
+            for column, mode in zip(range(own.start, own.stop), pool.group.modes, strict=True):
+                if not mode.mixed:
+                    place.builder.entry(row, column, sign)
+
+
+def _slot_time(place: _Place, promise: Promise, cuts: Sequence[float]) -> PromiseRow:
+    """Row (15), or the tangents of its convex penalty."""
+    if not promise.hard:
+        return _slot_tangents(place, promise, cuts)
+    row = place.builder.rows(SLOT_TIME, [promise.name], upper=0.0)
+    slots = 0.0
+    for pool in place.pools:
+        for k, mode in enumerate(pool.group.modes):
+            place.builder.entry(row, pool.engines.start + k, mode.batch * (mode.seconds - promise.target))
+        slots += pool.group.replicas * max((mode.batch for mode in pool.group.modes), default=0.0)
+    return PromiseRow(promise, row, place.slack(promise, row, -max(slots, 1e-9)), 0.0)
+
+
+def _slot_tangents(place: _Place, promise: Promise, cuts: Sequence[float]) -> PromiseRow:
+    """V + target >= r(X0) + r'(X0) (X - X0) for every cut X0, X being the mixed share of the engines."""
+    pool = next(pool for pool in place.pools if pool.group.first.external is None)
+    builder, group = place.builder, pool.group
+    violation = builder.columns(
+        "violation", [promise.name], objective=-promise.penalty, scale=max(promise.target, 1e-3)
+    )
+    (mixed,) = (pool.engines.start + k for k, mode in enumerate(group.modes) if mode.mixed)
+    lines = [slot_ratio(group, cut) for cut in cuts]
+    constants = [promise.target - value + slope * cut for cut, (value, slope) in zip(cuts, lines, strict=True)]
+    start = builder.rows(SLOT_TIME, [f"{promise.name} at {cut:.6g}" for cut in cuts], upper=np.array(constants))
+    for offset, (_, slope) in enumerate(lines):
+        builder.entry(start + offset, mixed, slope / max(group.replicas, 1e-9))
+        builder.entry(start + offset, violation, -1.0)
+    return PromiseRow(promise, None, violation, 0.0)
+
+
+def slot_ratio(group: PoolGroup, mixed_share: float) -> tuple[float, float]:
+    """The paper's (47) at a mixed share X, and its derivative: (N0 + N1 X) / (M0 + M1 X)."""
+    (mixed,) = (mode for mode in group.modes if mode.mixed)
+    (solo,) = (mode for mode in group.modes if not mode.mixed)
+    seconds = solo.batch * solo.seconds, mixed.batch * mixed.seconds - solo.batch * solo.seconds
+    slots = solo.batch, mixed.batch - solo.batch
+    below = slots[0] + slots[1] * mixed_share
+    ratio = (seconds[0] + seconds[1] * mixed_share) / below
+    return ratio, (seconds[1] - ratio * slots[1]) / below

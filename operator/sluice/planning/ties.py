@@ -1,0 +1,115 @@
+"""Which of several equal optima is taken, so that plans do not jump between them.
+
+The rule, in this order: the plan whose busiest pool is least busy; then the class, and
+after it the pool, whose name comes first is served more. Equal pools never tie, because they
+are planned as one (``groups``), and the decode split is canonical (``decode``); what is
+left are classes that earn the same, and fleets with room to spare, where every way to
+spread the work earns the same and a corner of the program would fill one pool and leave
+the other idle.
+
+The rule is a second program on the first one's optimal face: whatever has a price stays
+where it is. The prices of the first prove the second's answer optimal too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from sluice.planning.formulate import Formulation
+from sluice.planning.program import Block, Flags, Program, Vector
+from sluice.planning.solver import Solution, solve
+
+_FREE = 1e-9
+"""Relative price below which a row or bound does not hold the optimum in place."""
+_AT = 1e-9
+"""Relative distance from a bound that counts as lying on it."""
+_ORDER_WEIGHT = 1e-3
+"""Weight of the order of names against the load of the busiest pool."""
+
+
+def untied(formulation: Formulation, solution: Solution) -> Vector | None:
+    """The optimum that the rule prefers, or None where the first is the only one or the rule has no answer."""
+    program = formulation.program
+    reduced = (program.objective - program.times_transposed(solution.dual)) * program.scale
+    money = max(float(np.abs(program.objective * program.scale).max(initial=0.0)), 1e-300)
+    free_column = np.abs(reduced) <= _FREE * money
+    if not _may_tie(formulation, solution, free_column):
+        return None
+    row_size = np.zeros(program.rows)
+    np.maximum.at(row_size, program.entry_rows, np.abs(program.entries) * program.scale[program.entry_columns])
+    free_row = np.abs(solution.dual) * row_size <= _FREE * money
+    face = _face(program, solution, free_column, free_row)
+    answer = solve(_with_load(formulation, face))
+    if not answer.verdict.may_actuate:
+        return None
+    return answer.primal[: program.columns]
+
+
+def _may_tie(formulation: Formulation, solution: Solution, free_column: Flags) -> bool:
+    """Whether another optimum is possible that would be another plan."""
+    program, primal = formulation.program, solution.primal
+    on_bound = (primal - program.lower <= _AT * program.scale) | (program.upper - primal <= _AT * program.scale)
+    loose = free_column & on_bound
+    if len(formulation.pools) > 1:
+        return bool(loose.any())
+    # With one pool how engines spend their time does not change the plan; only who is served does.
+    served = formulation.pools[0].served
+    rows = formulation.admission.slice
+    tight = program.row_upper[rows] - program.times(primal)[rows] <= _AT * np.maximum(program.row_upper[rows], 1e-300)
+    unpriced = tight & (solution.dual[rows] == 0.0) & (program.row_upper[rows] > 0)
+    return bool(loose[served].any() or unpriced.any())
+
+
+def _face(program: Program, solution: Solution, free_column: Flags, free_row: Flags) -> Program:
+    """The program with everything that has a price held where it is, and no objective."""
+    primal = solution.primal
+    near_lower = np.abs(primal - program.lower) <= np.abs(primal - program.upper)
+    bound = np.where(near_lower, program.lower, program.upper)
+    row_bound = np.where(solution.dual > 0, program.row_upper, program.row_lower)
+    return replace(
+        program,
+        objective=np.zeros(program.columns),
+        lower=np.where(free_column, program.lower, bound),
+        upper=np.where(free_column, program.upper, bound),
+        row_lower=np.where(free_row, program.row_lower, row_bound),
+        row_upper=np.where(free_row, program.row_upper, row_bound),
+    )
+
+
+def _with_load(formulation: Formulation, face: Program) -> Program:
+    """The face with the load of the busiest pool as a column, to be minimised, and the order of names."""
+    objective = face.objective.copy()
+    names = sorted(range(len(formulation.problem.classes)), key=lambda i: formulation.problem.classes[i].name)
+    rank = np.zeros(len(names))
+    rank[names] = np.arange(len(names))
+    pools = sorted(formulation.pools, key=lambda columns: columns.group.name)
+    for place, columns in enumerate(pools):
+        weight = (1 + 1 / (1 + rank[columns.group.classes])) * (1 + 1 / (2 + place))
+        objective[columns.served] = _ORDER_WEIGHT * weight / face.scale[columns.served] / max(len(names), 1)
+    rows: list[int] = []
+    columns_: list[int] = []
+    values: list[float] = []
+    labels: list[str] = []
+    for columns in formulation.pools:
+        if columns.group.replicas > 0:
+            modes = range(columns.engines.start, columns.engines.stop)
+            rows += [face.rows + len(labels)] * (len(modes) + 1)
+            columns_ += [*modes, face.columns]
+            values += [1.0 / columns.group.replicas] * len(modes) + [-1.0]
+            labels.append(columns.group.name)
+    count = len(labels)
+    return Program(
+        row_blocks=(*face.row_blocks, Block("load", face.rows, labels)),
+        column_blocks=(*face.column_blocks, Block("highest load", face.columns, ["fleet"])),
+        objective=np.append(objective, -1.0),
+        lower=np.append(face.lower, 0.0),
+        upper=np.append(face.upper, np.inf),
+        scale=np.append(face.scale, 1.0),
+        row_lower=np.append(face.row_lower, np.full(count, -np.inf)),
+        row_upper=np.append(face.row_upper, np.zeros(count)),
+        entry_rows=np.append(face.entry_rows, np.array(rows, dtype=np.int64)),
+        entry_columns=np.append(face.entry_columns, np.array(columns_, dtype=np.int64)),
+        entries=np.append(face.entries, np.array(values)),
+    )
