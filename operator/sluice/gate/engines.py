@@ -1,0 +1,107 @@
+"""What the gate believes of each engine: unfinished prefill tokens, exactly; KV memory and queue, as last reported."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+PREEMPTION_HOLD_SECONDS = 1.0
+"""An engine that preempted is left alone for two readings."""
+READING_AGE_SECONDS = 5.0
+"""An older reading says nothing: the guard it feeds is then open."""
+KV_SHARE = 0.9
+"""Of the engine's KV cache that may be resident or promised."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """One replica's gauges, as the engine exposes them."""
+
+    running: float
+    waiting: float
+    kv_usage: float
+    """Share of the KV cache in use, 0..1."""
+    preemptions: float
+    """Since the engine started."""
+    kv_token_capacity: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineTerms:
+    """One replica: where it is and how much unfinished prefill it may hold."""
+
+    name: str
+    """``address:port``, as the proxy knows it."""
+    pool: str
+    budget_tokens: float
+    """One more prefill may start while fewer unfinished tokens than this are there."""
+    least_requests: int = 2
+    """So many unfinished prefills are always allowed."""
+    prefill_tokens_per_second: float = math.inf
+    """The law's prefill rate at the full batch."""
+    kv_token_capacity: float | None = None
+    ready: bool = True
+
+
+@dataclass(slots=True, eq=False)
+class Engine:
+    """The account of one replica."""
+
+    terms: EngineTerms
+    unfinished_requests: int = 0
+    unfinished_tokens: float = 0.0
+    kv_promised: float = 0.0
+    """Tokens started since the last reading: it does not count them yet."""
+    reading: Reading | None = None
+    read_at: float = -math.inf
+    unfinished_when_read: int = 0
+    preempted_at: float = -math.inf
+    last_start: float = -math.inf
+
+    def has_budget(self) -> bool:
+        """Whether one more prefill may start, by unfinished prefills alone."""
+        terms = self.terms
+        return self.unfinished_requests < terms.least_requests or self.unfinished_tokens < terms.budget_tokens
+
+    def is_open(self, now: float) -> bool:
+        """Whether one more prefill may start: ready, budget left, KV headroom, no queue that is not ours."""
+        if not self.terms.ready or not self.has_budget():
+            return False
+        reading = self.reading
+        if reading is None or now - self.read_at > READING_AGE_SECONDS:
+            return True
+        if now - self.preempted_at < PREEMPTION_HOLD_SECONDS:
+            return False
+        # Prompts that we let go may lie in the engine's queue for an iteration: that is the
+        # packing the budget is for. Anything beyond them waits for a slot or for memory.
+        if reading.waiting > max(self.unfinished_requests, self.unfinished_when_read):
+            return False
+        return self._has_memory(reading)
+
+    def _has_memory(self, reading: Reading) -> bool:
+        capacity = reading.kv_token_capacity or self.terms.kv_token_capacity
+        if not capacity or (reading.running == 0 and self.unfinished_requests == 0):
+            return True
+        return reading.kv_usage * capacity + self.kv_promised < KV_SHARE * capacity
+
+    def start(self, tokens: float, now: float) -> None:
+        """One more prefill of ``tokens``."""
+        self.last_start = now
+        self.unfinished_requests += 1
+        self.unfinished_tokens += tokens
+        self.kv_promised += tokens
+
+    def finish(self, tokens: float) -> None:
+        """A prefill of ``tokens`` is over, one way or another."""
+        self.unfinished_requests -= 1
+        # Sums of floats drift; an engine without prefills holds exactly none.
+        self.unfinished_tokens = self.unfinished_tokens - tokens if self.unfinished_requests else 0.0
+
+    def read(self, reading: Reading, now: float) -> None:
+        """Take what the engine reports."""
+        if self.reading is not None and reading.preemptions > self.reading.preemptions:
+            self.preempted_at = now
+        self.reading, self.read_at = reading, now
+        self.unfinished_when_read = self.unfinished_requests
+        # What is still unfinished may not be resident yet.
+        self.kv_promised = self.unfinished_tokens
