@@ -15,6 +15,7 @@ from random import Random
 from typing import Protocol
 
 from sluice.control.metrics import Metrics
+from sluice.control.observing import Haste
 from sluice.control.ports import Clock, FleetKey, World, WorldView
 from sluice.control.probes import Health
 
@@ -36,8 +37,8 @@ STALLED_PERIODS = 3
 class FleetPasses(Protocol):
     """Runs the passes of all fleets and remembers between them."""
 
-    async def run(self, key: FleetKey, *, prompt: bool) -> float:
-        """One pass; the seconds until the next one is due. ``prompt``: a change is waiting for its answer."""
+    async def run(self, key: FleetKey, haste: Haste) -> float:
+        """One pass; the seconds until the next one is due."""
         ...
 
     async def end(self, key: FleetKey) -> None:
@@ -150,7 +151,7 @@ class Loop:
         started = self._clock.monotonic()
         try:
             async with asyncio.timeout(PASS_TIMEOUT_SECONDS):
-                fleet.period_seconds = await self._passes.run(key, prompt=prompt)
+                fleet.period_seconds = await self._passes.run(key, Haste(prompt, fleet.wake))
         except Exception:
             log.exception("a pass failed", extra={"fleet": f"{namespace}/{name}"})
             self._metrics.count("sluice_passes_total", namespace=namespace, fleet=name, outcome="Failed")

@@ -29,6 +29,26 @@ ObserverMaker = Callable[[Fleet, Credentials | None], Observer]
 
 
 @dataclass(frozen=True, slots=True)
+class Haste:
+    """How long a pass may wait: not long when a change is waiting for its answer, or comes meanwhile."""
+
+    prompt: bool
+    """A change is the reason for the pass."""
+    change: asyncio.Event
+    """Set when another change comes."""
+
+    async def wait_for(self, task: asyncio.Task[Observation], patience_seconds: float) -> None:
+        """Until ``task`` is done or patience is at its end; the task is left alone."""
+        if not self.prompt:
+            change = asyncio.create_task(self.change.wait())
+            await asyncio.wait({task, change}, timeout=patience_seconds, return_when=asyncio.FIRST_COMPLETED)
+            change.cancel()
+            if not self.change.is_set():
+                return
+        await asyncio.wait({task}, timeout=min(PROMPT_PATIENCE_SECONDS, patience_seconds))
+
+
+@dataclass(frozen=True, slots=True)
 class Measured:
     """An observation and what is to be known about how it came."""
 
@@ -63,16 +83,15 @@ class Observations:
         self._read: dict[tuple[str, str], tuple[float, Mapping[str, str] | None]] = {}
 
     async def take(
-        self, key: FleetKey, fleet: Fleet, classes: Sequence[WorkloadClass], around: Proxies, *, prompt: bool
+        self, key: FleetKey, fleet: Fleet, classes: Sequence[WorkloadClass], around: Proxies, *, haste: Haste
     ) -> Measured:
-        """The newest observation that can be had without waiting too long."""
+        """The newest observation that can be had without waiting longer than ``haste`` allows."""
         credentials, findings = await self._credentials(fleet)
         watch = await self._watch(key, fleet, credentials)
         if watch.task is None:
             watch.asked = self._clock.now()
             watch.task = asyncio.create_task(watch.observer.observe(fleet, classes, watch.asked, around))
-        patience = fleet.metrics.timeout_seconds + GRACE_SECONDS
-        await asyncio.wait({watch.task}, timeout=min(PROMPT_PATIENCE_SECONDS, patience) if prompt else patience)
+        await haste.wait_for(watch.task, fleet.metrics.timeout_seconds + GRACE_SECONDS)
         if watch.task.done():
             done, watch.task = watch.task, None
             watch.last, watch.last_asked = done.result(), watch.asked

@@ -19,7 +19,7 @@ from sluice.api.supply import count
 from sluice.api.workload_class import WorkloadClassResource
 from sluice.control import surroundings
 from sluice.control.metrics import Metrics
-from sluice.control.observing import Measured, Observations
+from sluice.control.observing import Haste, Measured, Observations
 from sluice.control.ports import Clock, FleetKey, Refusal, World, WorldView, epoch_seconds
 from sluice.control.report import Account, report
 from sluice.control.statuses import plan_from_status
@@ -99,7 +99,7 @@ class Passes:
         self._writing = crews.writing
         self._memories: dict[FleetKey, _Memory] = {}
 
-    async def run(self, key: FleetKey, *, prompt: bool) -> float:
+    async def run(self, key: FleetKey, haste: Haste) -> float:
         """One pass; the seconds until the next one is due."""
         view = self._world.view()
         resource, classes = view.fleet(key), view.classes_of(key)
@@ -113,7 +113,7 @@ class Passes:
             if resolved.fleet is None:
                 await self._tell_unresolved(key, view, resource, classes, resolved, memory)
                 break
-            gathered = await self._gather(key, view, resource, classes, resolved, memory, prompt=prompt)
+            gathered = await self._gather(key, view, resource, classes, resolved, memory, haste)
             demand, decision = await self._think(key, gathered.snapshot, memory)
             view = self._world.view()
             if _same_specs(view, key, resource, classes):
@@ -175,13 +175,12 @@ class Passes:
         classes: tuple[WorkloadClassResource, ...],
         resolved: Resolved,
         memory: _Memory,
-        *,
-        prompt: bool,
+        haste: Haste,
     ) -> _Gathered:
         fleet = resolved.fleet
         assert fleet is not None  # noqa: S101 - the caller looked
         around = surroundings.proxies(view, fleet, resolved.classes, memory.in_force)
-        measured = await self._observations.take(key, fleet, resolved.classes, around, prompt=prompt)
+        measured = await self._observations.take(key, fleet, resolved.classes, around, haste=haste)
         complete = view.complete and "Pod" not in view.unwatched
         supplies, uncounted = count(fleet, view.objects, complete=complete)
         snapshot = Snapshot(
