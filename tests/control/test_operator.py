@@ -14,7 +14,7 @@ from tests.controlplane.admin import Admin
 from tests.controlplane.cluster import wait_until
 from tests.controlplane.operator_process import OperatorProcess
 
-pytestmark = pytest.mark.controlplane
+pytestmark = [pytest.mark.controlplane, pytest.mark.timeout(300)]
 
 SAMPLES = Path(__file__).resolve().parents[2] / "crds" / "samples"
 EVERYTHING = (

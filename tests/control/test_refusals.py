@@ -6,7 +6,7 @@ import pytest
 from tests.controlplane.admin import Admin, Refused
 from tests.corpus.bad_objects import BadObject, load, server_words
 
-pytestmark = pytest.mark.controlplane
+pytestmark = [pytest.mark.controlplane, pytest.mark.timeout(300)]
 
 CORPUS = load()
 

@@ -15,7 +15,7 @@ from tests.controlplane.admin import Admin
 from tests.controlplane.cluster import ControlPlane, wait_until
 from tests.controlplane.operator_process import OperatorProcess
 
-pytestmark = pytest.mark.controlplane
+pytestmark = [pytest.mark.controlplane, pytest.mark.timeout(300)]
 
 CHART = Path(__file__).resolve().parents[2] / "charts" / "sluice"
 

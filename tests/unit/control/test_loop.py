@@ -1,0 +1,166 @@
+"""The loop's rhythm: changes wake, hanging fleets delay nobody, failures back off, fleets come and go."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from random import Random
+
+import pytest
+
+from sluice.api.workload_class import WorkloadClassResource
+from sluice.control.loop import PASS_TIMEOUT_SECONDS, Loop
+from sluice.control.metrics import Metrics
+from sluice.control.observing import Haste
+from sluice.control.ports import FleetKey, WorldView
+from sluice.control.pulse import Pulse
+
+
+def view(*fleets: str) -> WorldView:
+    def refers_to(name: str) -> WorkloadClassResource:
+        spec = {
+            "fleetRef": {"name": name},
+            "match": {"pathPrefix": "/"},
+            "priors": {"promptTokens": 1, "outputTokens": 1, "milliRequestsPerSecond": 1},
+        }
+        return WorkloadClassResource.model_validate({"metadata": {"name": f"of-{name}"}, "spec": spec})
+
+    return WorldView(classes=tuple(refers_to(name) for name in fleets))
+
+
+class FakeWorld:
+    def __init__(self, *fleets: str) -> None:
+        self.shown = view(*fleets)
+        self.pulse = Pulse()
+
+    def view(self) -> WorldView:
+        return self.shown
+
+    async def changed(self) -> frozenset[str]:
+        return await self.pulse.taken()
+
+    def becomes(self, *fleets: str) -> None:
+        self.shown = view(*fleets)
+        self.pulse.beat({"default"})
+
+
+class FakeClock:
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def now(self) -> float:
+        return self.seconds
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+
+class FakePasses:
+    """Counts passes per fleet; what a fleet does in its pass is given by name."""
+
+    def __init__(self, **behaviour: Callable[[], object]) -> None:
+        self.behaviour = behaviour
+        self.counts: dict[str, int] = {}
+        self.ended: list[str] = []
+        self.surveys = 0
+        self.period = 3600.0
+
+    async def run(self, key: FleetKey, haste: Haste) -> float:
+        del haste
+        self.counts[key[1]] = self.counts.get(key[1], 0) + 1
+        result = self.behaviour.get(key[1], lambda: None)()
+        if isinstance(result, asyncio.Event):
+            await result.wait()
+        return self.period
+
+    async def end(self, key: FleetKey) -> None:
+        self.ended.append(key[1])
+
+    async def survey(self, view: WorldView) -> None:
+        del view
+        self.surveys += 1
+
+
+class Turning:
+    """A loop that turns for the length of a test."""
+
+    def __init__(self, world: FakeWorld, passes: FakePasses) -> None:
+        self.clock, self.metrics = FakeClock(), Metrics("0")
+        self.loop = Loop(world=world, passes=passes, clock=self.clock, metrics=self.metrics, randomness=Random(1))
+
+    async def __aenter__(self) -> Turning:
+        self._task = asyncio.create_task(self.loop.run())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110 - conditions of the code under test, which sets no event
+            await asyncio.sleep(0.005)
+
+
+async def test_every_fleet_has_a_first_pass_and_then_waits_its_period() -> None:
+    passes = FakePasses()
+    async with Turning(FakeWorld("a", "b"), passes) as turning:
+        assert not turning.loop.ready().ok
+        await until(lambda: turning.loop.ready().ok)
+        assert passes.counts == {"a": 1, "b": 1}
+        assert passes.surveys == 1
+
+
+async def test_a_change_wakes_the_fleets_of_its_namespace_once() -> None:
+    passes, world = FakePasses(), FakeWorld("a")
+    async with Turning(world, passes) as turning:
+        await until(lambda: turning.loop.ready().ok)
+        world.pulse.beat({"elsewhere"})
+        world.pulse.beat({"default"})
+        world.pulse.beat({"default"})
+        await until(lambda: passes.counts["a"] == 2)
+    assert passes.counts == {"a": 2}
+
+
+async def test_a_fleet_that_hangs_delays_nobody() -> None:
+    never, world = asyncio.Event(), FakeWorld("stuck", "fine")
+    passes = FakePasses(stuck=lambda: never)
+    async with Turning(world, passes) as turning:
+        await until(lambda: passes.counts.get("fine") == 1)
+        world.becomes("stuck", "fine")
+        await until(lambda: passes.counts["fine"] == 2)
+        assert passes.counts["stuck"] == 1
+        assert turning.loop.healthy().ok
+        assert not turning.loop.ready().ok
+        assert "stuck" in turning.loop.ready().message
+
+
+async def test_a_loop_that_stands_still_is_not_healthy() -> None:
+    never, world = asyncio.Event(), FakeWorld("stuck")
+    async with Turning(world, FakePasses(stuck=lambda: never)) as turning:
+        await until(lambda: turning.loop.healthy().message == "1 fleets")
+        turning.clock.seconds = PASS_TIMEOUT_SECONDS + 10_000
+        assert not turning.loop.healthy().ok
+
+
+async def test_a_pass_that_fails_is_counted_and_tried_again(caplog: pytest.LogCaptureFixture) -> None:
+    passes = FakePasses(bad=lambda: 1 // 0)
+    world = FakeWorld("bad")
+    async with Turning(world, passes) as turning:
+        await until(lambda: passes.counts.get("bad") == 1)
+        world.pulse.beat({"default"})
+        await until(lambda: passes.counts["bad"] == 2)
+        await until(lambda: 'outcome="Failed"} 2.0' in turning.metrics.exposition().decode())
+    assert "ZeroDivisionError" in caplog.text
+
+
+async def test_a_fleet_that_is_gone_is_ended_and_its_series_go() -> None:
+    passes, world = FakePasses(), FakeWorld("a", "b")
+    async with Turning(world, passes) as turning:
+        await until(lambda: turning.loop.ready().ok)
+        world.becomes("b")
+        await until(lambda: passes.ended == ["a"])
+        await until(lambda: 'fleet="a"' not in turning.metrics.exposition().decode())
+        world.becomes("a", "b")
+        await until(lambda: passes.counts["a"] == 2)
