@@ -22,7 +22,7 @@ SMALLEST_CHUNK = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class Options:
     """The options of the command."""
 
     shape: str
@@ -38,12 +38,13 @@ class Request:
     name: str | None
 
 
-def main(request: Request, console: Console) -> None:
-    """Measure, fit and write."""
-    machine = hardware.find(request.device)
-    task = _task(request, machine)
+def start(options: Options) -> None:
+    """Measure, fit and write; ValueError, OSError or RuntimeError where that cannot be done."""
+    console = Console()
+    machine = hardware.find(options.device)
+    task = _task(options, machine)
     if machine.leads:
-        request.output.mkdir(parents=True, exist_ok=True)
+        options.output.mkdir(parents=True, exist_ok=True)
         described = kernel.describe(task, machine)
         console.print(f"{described.model} on {described.accelerator}: {described.method}")
     _measure(task, machine, console)
@@ -66,26 +67,26 @@ def _measure(task: kernel.Task, machine: hardware.Hardware, console: Console) ->
             bar.update(row, completed=progress.done, total=progress.known, description=told)
 
 
-def _task(request: Request, machine: hardware.Hardware) -> kernel.Task:
-    shape = SHAPES["tiny"] if request.tiny else _shape(request.shape)
-    name = request.name or _resource_name(f"{shape.name}-{machine.accelerator}")
+def _task(options: Options, machine: hardware.Hardware) -> kernel.Task:
+    shape = SHAPES["tiny"] if options.tiny else _shape(options.shape)
+    name = options.name or _resource_name(f"{shape.name}-{machine.accelerator}")
     return kernel.Task(
         shape=shape,
-        limits=TINY if request.tiny else _range(request),
-        raw=request.output / f"{name}.csv",
-        budget_seconds=TINY_BUDGET_SECONDS if request.tiny else request.minutes * 60,
-        patience=TINY_PATIENCE if request.tiny else Patience(),
-        built_layers=request.layers,
+        limits=TINY if options.tiny else _range(options),
+        raw=options.output / f"{name}.csv",
+        budget_seconds=TINY_BUDGET_SECONDS if options.tiny else options.minutes * 60,
+        patience=TINY_PATIENCE if options.tiny else Patience(),
+        built_layers=options.layers,
     )
 
 
-def _range(request: Request) -> Range:
+def _range(options: Options) -> Range:
     return Range(
-        operating_batch=request.batch,
-        largest_batch=max(request.batch, request.largest_batch),
-        smallest_chunk=min(SMALLEST_CHUNK, request.largest_chunk),
-        largest_chunk=request.largest_chunk,
-        context_tokens=request.context,
+        operating_batch=options.batch,
+        largest_batch=max(options.batch, options.largest_batch),
+        smallest_chunk=min(SMALLEST_CHUNK, options.largest_chunk),
+        largest_chunk=options.largest_chunk,
+        context_tokens=options.context,
     )
 
 

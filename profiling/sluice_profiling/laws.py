@@ -35,6 +35,8 @@ MAD_TO_SIGMA = 1.4826
 REWEIGHTINGS = 20
 SETTLED = 1e-3
 """Change of every weight below which reweighting stops."""
+LACK_OF_FIT = 0.02
+"""Relative error that a law has even where the measurements have none: no point is trusted beyond it."""
 KNEE_SCAN = 200
 GOLDEN = (5**0.5 - 1) / 2
 
@@ -104,6 +106,12 @@ class _Table:
     noise: Floats
     """Relative standard error of each time, 0 where it is not known."""
 
+    @property
+    def trust(self) -> Floats:
+        """Weight of each point by its own noise, one on average: all equal where no noise is known."""
+        weights = 1 / (LACK_OF_FIT**2 + self.noise**2)
+        return np.asarray(weights / weights.mean(), dtype=np.float64)
+
 
 def fit_four(measurements: Sequence[Measurement], *, robust: bool = True) -> LawFit:
     """The four-parameter law; ValueError where the points cannot tell its parameters apart."""
@@ -114,12 +122,12 @@ def fit_four(measurements: Sequence[Measurement], *, robust: bool = True) -> Law
     def squares(knee: float, weights: Floats) -> tuple[float, Floats]:
         return _least_squares(_four_design(table, knee), table.seconds, weights)
 
-    weights = np.ones_like(table.seconds)
+    weights = trust = table.trust
     for _ in range(REWEIGHTINGS if robust else 1):
         knee = _best_knee(lambda candidate, w=weights: squares(candidate, w)[0], float(table.chunk.max()))  # type: ignore[misc]  # mypy cannot infer a lambda's default
         _, (base, per_sequence, slope) = squares(knee, weights)
         errors = _four_design(table, knee) @ np.array([base, per_sequence, slope]) / table.seconds - 1
-        previous, weights = weights, _huber(errors) if robust else weights
+        previous, weights = weights, trust * _huber(errors * np.sqrt(trust)) if robust else weights
         if np.allclose(previous, weights, atol=SETTLED):
             break
     past = (table.chunk > knee).astype(np.float64)
@@ -230,11 +238,11 @@ def _least_squares(design: Floats, seconds: Floats, weights: Floats) -> tuple[fl
 
 def _linear(design: Floats, table: _Table, *, robust: bool) -> tuple[list[float], list[float]]:
     """Coefficients and half widths of a law without a knee."""
-    weights = np.ones_like(table.seconds)
+    weights = trust = table.trust
     for _ in range(REWEIGHTINGS if robust else 1):
         _, coefficients = _least_squares(design, table.seconds, weights)
         errors = design @ coefficients / table.seconds - 1
-        previous, weights = weights, _huber(errors) if robust else weights
+        previous, weights = weights, trust * _huber(errors * np.sqrt(trust)) if robust else weights
         if np.allclose(previous, weights, atol=SETTLED):
             break
     half = _half_widths(design / table.seconds[:, None], errors, table.noise, weights, family=3)
@@ -257,7 +265,7 @@ def _half_widths(jacobian: Floats, errors: Floats, noise: Floats, weights: Float
     count, parameters = jacobian.shape
     freedom = count - parameters
     scatter = float((weights * errors**2).sum() / freedom) if freedom > 0 else 0.0
-    variance = max(scatter, float((noise**2).mean()))
+    variance = max(scatter, float((weights * noise**2).mean()))
     # Columns differ by nine powers of ten: without scaling the inverse would drop the small ones.
     lengths = np.maximum(np.linalg.norm(jacobian, axis=0), 1e-300)
     scaled = jacobian / lengths

@@ -35,9 +35,7 @@ def kernel(  # noqa: PLR0913 -- one argument an option
         from sluice_profiling import kernel_command  # noqa: PLC0415 -- torch takes seconds to load, and is an extra
     except ImportError as error:
         _refuse(f"{error}: install the extra, pip install 'sluice[profiling]'")
-    from rich.console import Console  # noqa: PLC0415 -- with the rest
-
-    request = kernel_command.Request(
+    options = kernel_command.Options(
         shape=shape,
         tiny=tiny,
         batch=batch,
@@ -51,7 +49,54 @@ def kernel(  # noqa: PLR0913 -- one argument an option
         name=name,
     )
     try:
-        kernel_command.main(request, Console())
+        kernel_command.start(options)
+    except (ValueError, OSError, RuntimeError) as error:
+        _refuse(str(error))
+
+
+@application.command()
+def engine(  # noqa: PLR0913 -- one argument an option
+    *,
+    url: Annotated[str, typer.Option(help="Where the engine serves the OpenAI-compatible API.")],
+    accelerator: Annotated[str, typer.Option(help="What the engine runs on: nothing tells it from outside.")],
+    model: Annotated[str, typer.Option(help="Served model name; default: the first that the engine lists.")] = "",
+    api_key: Annotated[str, typer.Option(envvar="OPENAI_API_KEY", help="Key, where the engine asks for one.")] = "",
+    tensor_parallel: Annotated[int, typer.Option(min=1, help="Accelerators that the engine spans.")] = 1,
+    batch: Annotated[int, typer.Option(min=2, help="Operating batch, sequences.")] = 32,
+    largest_batch: Annotated[int, typer.Option(min=2, help="Largest batch, sequences.")] = 64,
+    largest_chunk: Annotated[
+        int, typer.Option(min=32, help="Largest probe; must fit into one chunk of the engine beside the batch.")
+    ] = 1024,
+    context: Annotated[int, typer.Option(min=1, help="Prompt of the decoding sequences, tokens.")] = 512,
+    carrier_tokens: Annotated[int, typer.Option(min=64, help="Output a decoding sequence may ask for.")] = 4096,
+    minutes: Annotated[float, typer.Option(min=0.1, help="Time budget: no point begins after it.")] = 5.0,
+    precision: Annotated[float, typer.Option(min=0.001, help="Relative half width at which a point is sure.")] = 0.01,
+    allow_busy: Annotated[bool, typer.Option("--allow-busy", help="Probe although others use the engine.")] = False,
+    output: Output = Path("profile"),
+    name: Annotated[str, typer.Option(help="Name of the IterationProfile.")] = "engine",
+) -> None:
+    """Watch a live engine from outside: constant batches, and probes of known length beside them."""
+    from sluice_profiling import engine_command  # noqa: PLC0415 -- numpy and matplotlib load when used
+
+    options = engine_command.Options(
+        url=url,
+        accelerator=accelerator,
+        model=model,
+        api_key=api_key,
+        tensor_parallel=tensor_parallel,
+        batch=batch,
+        largest_batch=largest_batch,
+        largest_chunk=largest_chunk,
+        context=context,
+        carrier_tokens=carrier_tokens,
+        minutes=minutes,
+        precision=precision,
+        allow_busy=allow_busy,
+        output=output,
+        name=name,
+    )
+    try:
+        engine_command.start(options)
     except (ValueError, OSError, RuntimeError) as error:
         _refuse(str(error))
 
