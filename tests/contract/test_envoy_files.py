@@ -224,7 +224,7 @@ def test_weights_are_followed_and_a_change_keeps_the_cluster(plane: Plane) -> No
     assert 280 <= shares["fast"] <= 360  # 320 expected, s.d. 8
     added = plane.stats()["cluster_manager.cluster_modified"]
     assert set(plane.order(replace(OPEN, weights=(("fast", 0), ("slow", 1000))))) == {
-        f"envoy/eds/{CHAT}.yaml",
+        f"envoy/eds/{CHAT}.json",
         "envoy/targets.json",
     }
     wait_for("the new weights", lambda: {plane.ask().replica for _ in range(10)} == {"slow"})
@@ -233,7 +233,7 @@ def test_weights_are_followed_and_a_change_keeps_the_cluster(plane: Plane) -> No
 
 def test_an_in_flight_limit_refuses_with_503_and_moves_without_rebuilding_the_cluster(plane: Plane) -> None:
     key = files_in_flight_key("demo", "chat")
-    assert plane.order(replace(OPEN, in_flight_limit=3)) == ("envoy/runtime/limits.yaml", "envoy/targets.json")
+    assert plane.order(replace(OPEN, in_flight_limit=3)) == ("envoy/runtime/limits.json", "envoy/targets.json")
     wait_for("a limit of 3", lambda: plane.runtime(key) == "3")
     modified = plane.stats()["cluster_manager.cluster_modified"]
     with ThreadPoolExecutor(8) as clients:

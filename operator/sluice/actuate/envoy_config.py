@@ -6,12 +6,12 @@ https://www.envoyproxy.io/docs/envoy/latest/api-v3/api):
 ==================  ====================  =====================================================
 file                discovery service     moves when
 ==================  ====================  =====================================================
-bootstrap.yaml      none: read at start   ports change (Envoy must then be restarted)
-cds.yaml            CDS                   a class comes or goes
-eds/CLUSTER.yaml    EDS                   weights move or replicas come and go; the breaker goes
+bootstrap.json      none: read at start   ports change (Envoy must then be restarted)
+cds.json            CDS                   a class comes or goes
+eds/CLUSTER.json    EDS                   weights move or replicas come and go; the breaker goes
                                           on counting, which a rebuilt cluster would not
-rds.yaml            RDS                   a rate limit or a match changes (its buckets start full)
-runtime/limits.yaml RTDS                  an in-flight limit changes; nothing is rebuilt
+rds.json            RDS                   a rate limit or a match changes (its buckets start full)
+runtime/limits.json RTDS                  an in-flight limit changes; nothing is rebuilt
 ==================  ====================  =====================================================
 
 One cluster per class with one locality per pool: locality weights are the route's weights,
@@ -65,13 +65,13 @@ def render(order: Order, root: str) -> dict[str, Document]:
     """
     fleet = order.fleet
     served = [workload for workload in order.classes if workload.match is not None]
-    files = {"bootstrap.yaml": bootstrap(fleet, root)}
+    files = {"bootstrap.json": bootstrap(fleet, root)}
     for workload in served:
         name = files_cluster(fleet.namespace, workload.name)
-        files[f"eds/{name}.yaml"] = _discovery([_endpoints(name, workload, order)])
-    files["cds.yaml"] = _discovery(_cluster(files_cluster(fleet.namespace, workload.name), root) for workload in served)
-    files["runtime/limits.yaml"] = _discovery([_runtime(order, served)])
-    files["rds.yaml"] = _discovery([_routes(order, served)])
+        files[f"eds/{name}.json"] = _discovery([_endpoints(name, workload, order)])
+    files["cds.json"] = _discovery(_cluster(files_cluster(fleet.namespace, workload.name), root) for workload in served)
+    files["runtime/limits.json"] = _discovery([_runtime(order, served)])
+    files["rds.json"] = _discovery([_routes(order, served)])
     return files
 
 
@@ -87,13 +87,13 @@ def bootstrap(fleet: Fleet, root: str) -> Document:
                     "name": FILES_RUNTIME_LAYER,
                     "rtds_layer": {
                         "name": FILES_RUNTIME_LAYER,
-                        "rtds_config": _file(f"{root}/runtime/limits.yaml", f"{root}/runtime"),
+                        "rtds_config": _file(f"{root}/runtime/limits.json", f"{root}/runtime"),
                     },
                 },
                 {"name": "admin", "admin_layer": {}},
             ]
         },
-        "dynamic_resources": {"cds_config": _file(f"{root}/cds.yaml", root)},
+        "dynamic_resources": {"cds_config": _file(f"{root}/cds.json", root)},
         "static_resources": {"listeners": [_listener(fleet, root)]},
     }
 
@@ -108,7 +108,7 @@ def _listener(fleet: Fleet, root: str) -> Document:
         "codec_type": "AUTO",
         "use_remote_address": True,
         "stream_idle_timeout": "0s",  # an answer that is computed for minutes is silent, not lost
-        "rds": {"route_config_name": FILES_ROUTES, "config_source": _file(f"{root}/rds.yaml", root)},
+        "rds": {"route_config_name": FILES_ROUTES, "config_source": _file(f"{root}/rds.json", root)},
         "http_filters": [
             {
                 "name": "envoy.filters.http.local_ratelimit",  # idle here; a route with a limit configures it
@@ -144,7 +144,7 @@ def _cluster(name: str, root: str) -> Document:
         "@type": f"{TYPE_URL}.config.cluster.v3.Cluster",
         "name": name,
         "type": "EDS",
-        "eds_cluster_config": {"eds_config": _file(f"{root}/eds/{name}.yaml", f"{root}/eds")},
+        "eds_cluster_config": {"eds_config": _file(f"{root}/eds/{name}.json", f"{root}/eds")},
         "connect_timeout": "5s",
         "lb_policy": "LEAST_REQUEST",
         "common_lb_config": {"locality_weighted_lb_config": {}},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
@@ -10,7 +11,7 @@ from typing import Final
 from sluice.api.domain import MILLI, prices
 from sluice.api.indicators import PERMILLE
 from sluice.api.inference_fleet import InferenceFleetResource
-from sluice.api.overlap import overlaps
+from sluice.api.overlap import Claims
 from sluice.api.workload_class import WorkloadClassResource
 from sluice.model.fleet import DataPlaneKind, Fleet, Tier, WorkloadClass
 from sluice.model.reasons import ConditionType, Finding, Reason
@@ -29,17 +30,19 @@ def usable(
     """The classes that can be planned, oldest first, and why the others cannot."""
     kept: list[WorkloadClassResource] = []
     findings: list[Finding] = []
+    claims = Claims()
     priced = [entry.metadata.name for entry in own if prices(entry, fleet.spec) is not None]
     for entry in own:
         said = [
             *_pool_findings(entry, fleet),
-            *_overlap_findings(entry, kept),
+            *_overlap_findings(entry, claims),
             *_unpriced_findings(entry, fleet, priced),
             *_guarantee_findings(entry, resolved),
         ]
         findings += said
         if not any(_excludes(finding) for finding in said) and _has_a_pool(entry, fleet):
             kept.append(entry)
+            claims.add(entry)
     return kept, findings
 
 
@@ -66,7 +69,7 @@ def _pool_findings(entry: WorkloadClassResource, fleet: InferenceFleetResource) 
     ]
 
 
-def _overlap_findings(entry: WorkloadClassResource, older: Sequence[WorkloadClassResource]) -> list[Finding]:
+def _overlap_findings(entry: WorkloadClassResource, older: Claims) -> list[Finding]:
     return [
         about(
             entry,
@@ -74,8 +77,7 @@ def _overlap_findings(entry: WorkloadClassResource, older: Sequence[WorkloadClas
             Reason.OVERLAPPING_MATCH,
             f"matches requests that class {other.metadata.name} matches too ({shared}); the older class keeps them",
         )
-        for other in older
-        if (shared := overlaps(entry.spec, other.spec))
+        for other, shared in older.rivals(entry)
     ]
 
 
@@ -123,26 +125,31 @@ def _guarantee_findings(entry: WorkloadClassResource, fleet: Fleet | None) -> li
 
 def tier_contradictions(kept: Sequence[WorkloadClassResource], fleet: InferenceFleetResource) -> list[Finding]:
     """Pairs whose tiers say one order and whose prices, for requests of one length, say the other."""
-    findings = []
-    for higher, lower in itertools.permutations(kept, 2):
-        above, below = prices(higher, fleet.spec), prices(lower, fleet.spec)
-        if above is None or below is None or above == below:
-            continue
-        outranks = _TIER_ORDER.index(higher.spec.tier) < _TIER_ORDER.index(lower.spec.tier)
-        if outranks and above[0] <= below[0] and above[1] <= below[1]:
-            message = (
-                f"tier {higher.spec.tier} of class {higher.metadata.name} is above tier {lower.spec.tier} of class "
-                f"{lower.metadata.name}, but its prices are below: raise its prices or change a tier"
-            )
-            finding = about(higher, ConditionType.ACCEPTED, Reason.CONTRADICTORY_PRICES, message)
-            findings.append(replace(finding, blocking=True))
-    return findings
+    ranked = [
+        (_TIER_ORDER.index(entry.spec.tier), price, entry)
+        for entry in kept
+        if (price := prices(entry, fleet.spec)) is not None
+    ]
+    return [
+        _contradiction(higher, lower)
+        for (rank, above, higher), (lower_rank, below, lower) in itertools.permutations(ranked, 2)
+        if rank < lower_rank and above != below and above[0] <= below[0] and above[1] <= below[1]
+    ]
+
+
+def _contradiction(higher: WorkloadClassResource, lower: WorkloadClassResource) -> Finding:
+    message = (
+        f"tier {higher.spec.tier} of class {higher.metadata.name} is above tier {lower.spec.tier} of class "
+        f"{lower.metadata.name}, but its prices are below: raise its prices or change a tier"
+    )
+    finding = about(higher, ConditionType.ACCEPTED, Reason.CONTRADICTORY_PRICES, message)
+    return replace(finding, blocking=True)
 
 
 def without_shared_model_names(classes: Sequence[WorkloadClass]) -> tuple[list[WorkloadClass], list[Finding]]:
     """A served model name that two classes claim tells neither of them apart in the engines' metrics."""
-    names = [entry.served_model_name for entry in classes if entry.served_model_name]
-    shared = {name for name in names if names.count(name) > 1}
+    claimed = Counter(entry.served_model_name for entry in classes if entry.served_model_name)
+    shared = {name for name, count in claimed.items() if count > 1}
     findings = [
         Finding(
             condition=ConditionType.METRICS_AVAILABLE,

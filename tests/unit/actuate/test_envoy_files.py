@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from tests.unit.actuate.fleets import fleet, order, pool, routed, target, workload
 
 from sluice.actuate.envoy_files import EnvoyFiles
@@ -26,17 +26,17 @@ def limited(**fields: Any) -> Order:
 
 
 def loaded(folder: Path, name: str) -> Any:
-    return yaml.safe_load((folder / "envoy" / name).read_text())["resources"]
+    return json.loads((folder / "envoy" / name).read_text())["resources"]
 
 
 @pytest.mark.parametrize(
     ("change", "files"),
     [
         pytest.param({}, (), id="nothing changed, nothing is written"),
-        pytest.param({"rate_limit": 4.0, "burst": 9}, ("rds.yaml",), id="a rate limit is in the route"),
-        pytest.param({"in_flight_limit": 4}, ("runtime/limits.yaml",), id="an in-flight limit is in the runtime layer"),
-        pytest.param({"fence": 4}, ("runtime/limits.yaml",), id="a fence too"),
-        pytest.param({"weights": (("fast", 1), ("slow", 999))}, (f"eds/{CLUSTER}.yaml",), id="weights are endpoints"),
+        pytest.param({"rate_limit": 4.0, "burst": 9}, ("rds.json",), id="a rate limit is in the route"),
+        pytest.param({"in_flight_limit": 4}, ("runtime/limits.json",), id="an in-flight limit is in the runtime layer"),
+        pytest.param({"fence": 4}, ("runtime/limits.json",), id="a fence too"),
+        pytest.param({"weights": (("fast", 1), ("slow", 999))}, (f"eds/{CLUSTER}.json",), id="weights are endpoints"),
     ],
 )
 def test_a_change_touches_only_the_file_it_is_in(
@@ -53,15 +53,16 @@ def test_a_change_touches_only_the_file_it_is_in(
 def test_unchanged_files_keep_their_inode(tmp_path: Path) -> None:
     actuator = EnvoyFiles(tmp_path)
     actuator.act(limited())
-    before = {path: path.stat().st_ino for path in tmp_path.rglob("*.yaml")}
+    configuration = [path for path in tmp_path.rglob("*.json") if path.name != "targets.json"]
+    before = {path: path.stat().st_ino for path in configuration}
     actuator.act(replace(limited(), targets=replace(limited().targets, plan_id="another")))
-    assert {path: path.stat().st_ino for path in tmp_path.rglob("*.yaml")} == before
+    assert {path: path.stat().st_ino for path in configuration} == before
 
 
 def test_a_bucket_fills_no_slower_than_planned(tmp_path: Path) -> None:
     for rate in (0.03, 1.0, 3.0, 19.7, 20.0, 777.7):
         EnvoyFiles(tmp_path).act(limited(rate_limit=rate, burst=3))
-        (routes,) = loaded(tmp_path, "rds.yaml")
+        (routes,) = loaded(tmp_path, "rds.json")
         limit = routes["virtual_hosts"][0]["routes"][0]["typed_per_filter_config"]["envoy.filters.http.local_ratelimit"]
         bucket = limit["token_bucket"]
         seconds = float(bucket["fill_interval"].removesuffix("s"))
@@ -75,7 +76,7 @@ def test_narrower_matches_come_first_and_paths_match_by_segment(tmp_path: Path) 
     names = ("a-wide", "b-narrow", "c-header")
     pairs = [(workload(n, match=m), target(n)) for n, m in zip(names, (wide, narrow, header), strict=True)]
     EnvoyFiles(tmp_path).act(order(KIND, *pairs))
-    (routes,) = loaded(tmp_path, "rds.yaml")
+    (routes,) = loaded(tmp_path, "rds.json")
     listed = routes["virtual_hosts"][0]["routes"]
     assert [entry["name"] for entry in listed] == ["b-narrow", "c-header", "a-wide"]
     assert [entry["match"]["path_separated_prefix"] for entry in listed] == ["/v1/chat", "/v1", "/v1"]
@@ -85,7 +86,7 @@ def test_counted_replicas_serve_where_none_are_declared(tmp_path: Path) -> None:
     pools = (pool("fast", endpoints=()), pool("slow"))
     supply = PoolSupply(pool="fast", ready=2, source=Source.PODS, addresses=("10.1.0.2:80", "10.1.0.1:80"))
     EnvoyFiles(tmp_path).act(order(KIND, (workload(), target()), fleet=fleet(KIND, pools=pools), supplies=(supply,)))
-    (assignment,) = loaded(tmp_path, f"eds/{CLUSTER}.yaml")
+    (assignment,) = loaded(tmp_path, f"eds/{CLUSTER}.json")
     addresses = [
         entry["endpoint"]["address"]["socket_address"]["address"]
         for locality in assignment["endpoints"]
@@ -98,13 +99,13 @@ def test_the_endpoints_of_a_class_that_is_gone_are_removed(tmp_path: Path) -> No
     actuator = EnvoyFiles(tmp_path)
     actuator.act(order(KIND, (workload(), target()), (workload("code"), target("code"))))
     receipt = actuator.act(limited())
-    assert receipt.removed == ("envoy/eds/sluice-demo-code.yaml",)
+    assert receipt.removed == ("envoy/eds/sluice-demo-code.json",)
     assert actuator.standing(fleet(KIND)) == limited().targets
 
 
 def test_a_preview_tells_the_difference_and_writes_nothing(tmp_path: Path) -> None:
     actuator = EnvoyFiles(tmp_path)
-    assert "+version_info" in actuator.preview(limited())
+    assert '+{"version_info"' in actuator.preview(limited())
     assert list(tmp_path.iterdir()) == []
     actuator.act(limited())
     assert actuator.preview(limited()) == ""
@@ -123,8 +124,8 @@ def below_a_file(out: Path) -> Path:
 
 
 def blocked_by_a_folder(out: Path) -> Path:
-    (out / "envoy" / "cds.yaml").mkdir(parents=True)
-    return out / "envoy" / "cds.yaml"
+    (out / "envoy" / "cds.json").mkdir(parents=True)
+    return out / "envoy" / "cds.json"
 
 
 @pytest.mark.parametrize("damage", [replaced_by_a_file, below_a_file, blocked_by_a_folder])
@@ -143,7 +144,7 @@ def test_it_heals_when_the_folder_is_back(tmp_path: Path) -> None:
     assert actuator.act(limited()).problems
     (tmp_path / "envoy").unlink()
     assert actuator.act(limited()).problems == ()
-    assert (tmp_path / "envoy" / "bootstrap.yaml").is_file()
+    assert (tmp_path / "envoy" / "bootstrap.json").is_file()
 
 
 @pytest.mark.parametrize(

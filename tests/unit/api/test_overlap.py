@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.unit.api.objects import workload
 
-from sluice.api.overlap import overlaps
+from sluice.api.overlap import Claims
+from sluice.api.workload_class import WorkloadClassResource
 
 
 def match(path: str | None = None, **headers: str) -> dict[str, Any]:
@@ -32,6 +36,31 @@ def match(path: str | None = None, **headers: str) -> dict[str, Any]:
     ],
 )
 def test_overlap_is_symmetric_and_exact(first: dict[str, Any], second: dict[str, Any], meet: bool) -> None:
-    one, other = workload("one", match=first).spec, workload("other", match=second).spec
-    assert bool(overlaps(one, other)) is meet
-    assert bool(overlaps(other, one)) is meet
+    one, other = workload("one", match=first), workload("other", match=second)
+    assert meeting([one], other) == (["one"] if meet else [])
+    assert meeting([other], one) == (["other"] if meet else [])
+
+
+def meeting(older: Sequence[WorkloadClassResource], entry: WorkloadClassResource) -> list[str]:
+    claims = Claims()
+    for claim in older:
+        claims.add(claim)
+    return [rival.metadata.name for rival, _ in claims.rivals(entry)]
+
+
+headers = st.dictionaries(st.sampled_from(["x_model", "x_tenant", "x_tier"]), st.sampled_from("ab"), min_size=1)
+paths = st.sampled_from([None, "/v1", "/v1/chat", "/v2"])
+
+
+@given(st.lists(st.tuples(headers, paths), min_size=2, max_size=8))
+def test_many_claims_at_once_meet_exactly_where_pairs_do(found: list[tuple[dict[str, str], str | None]]) -> None:
+    """The index by header values against one comparison per pair."""
+    *older, newest = (workload(f"c{i}", match=match(path, **values)) for i, (values, path) in enumerate(found))
+    pairs = [claim.metadata.name for claim in older if meeting([claim], newest)]
+    assert meeting(older, newest) == pairs
+
+
+def test_a_rule_of_a_route_belongs_to_one_class() -> None:
+    one = workload("one", routeRef={"name": "r", "ruleName": "a"})
+    assert meeting([one], workload("same", routeRef={"name": "r", "ruleName": "a"})) == ["one"]
+    assert meeting([one], workload("other", routeRef={"name": "r", "ruleName": "b"})) == []

@@ -1,0 +1,185 @@
+"""The cost of one whole pass: gather, estimate, decide, act, verify, report.
+
+Everything is the operator's own code on one fleet: resolving the resources, the demand, the
+program with duals, limits and weights, Envoy's files and the status documents on disk. Only
+the measuring is replaced by ready samples (its cost is Prometheus's). Printed per size: the
+first pass, a pass where nothing changed, and a pass where every rate moved by a fifth.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from sluice.actuate.envoy_files import EnvoyFiles
+from sluice.api.manifests import parse
+from sluice.control.files import StatusFiles
+from sluice.control.metrics import Metrics
+from sluice.control.observing import Observations
+from sluice.control.passes import Passes
+from sluice.control.ports import SystemClock, WorldView
+from sluice.control.standalone import LogRecorder
+from sluice.control.telling import Telling
+from sluice.control.workers import Crews
+from sluice.model.fleet import Fleet, WorkloadClass
+from sluice.model.signal import Sample, Signal, Source
+from sluice.model.snapshot import ClassSamples, Observation
+from sluice.observe.proxies import Proxies
+
+pytestmark = pytest.mark.benchmark
+ROUNDS = 5
+KEY = ("default", "bench")
+
+
+def manifests(classes: int, pools: int) -> str:
+    """One fleet as a user would declare it; about 1.2 times what its replicas can serve."""
+    replicas = max(2, classes // pools)
+    documents = [
+        """
+apiVersion: sluice.dev/v1alpha1
+kind: IterationProfile
+metadata: {name: a100, namespace: default}
+spec:
+  model: 8B
+  accelerator: A100
+  soloNanoseconds: 22000000
+  mixedBaseNanoseconds: 17400000
+  perTokenNanoseconds: 62000
+"""
+    ]
+    pool_entries = "".join(
+        f"""
+    - name: pool-{pool}
+      profileRef: {{name: a100}}
+      slots: 16
+      chunkTokens: 256
+      endpoints: [{endpoints(pool, replicas)}]"""
+        for pool in range(pools)
+    )
+    documents.append(
+        f"""
+apiVersion: sluice.dev/v1alpha1
+kind: InferenceFleet
+metadata: {{name: bench, namespace: default}}
+spec:
+  mode: Enforce
+  dataPlane: {{kind: EnvoyFiles, limit: InFlight, listenerPort: 10000, adminAddress: "127.0.0.1:9901"}}
+  metrics: {{prometheusUrl: "http://127.0.0.1:9090"}}
+  pools:{pool_entries}
+"""
+    )
+    documents += [
+        f"""
+apiVersion: sluice.dev/v1alpha1
+kind: WorkloadClass
+metadata: {{name: class-{index}, namespace: default}}
+spec:
+  fleetRef: {{name: bench}}
+  match: {{headers: [{{name: x-model, value: class-{index}}}]}}
+  patienceMilliseconds: 10000
+  priors:
+    promptTokens: {300 + 37 * (index % 70)}
+    outputTokens: {100 + 13 * (index % 50)}
+    milliRequestsPerSecond: 1000
+  prices:
+    promptPerMillionTokens: "{0.1 + 0.01 * (index % 17):.2f}"
+    outputPerMillionTokens: "{0.4 + 0.02 * (index % 13):.2f}"
+"""
+        for index in range(classes)
+    ]
+    return "---".join(documents)
+
+
+def endpoints(pool: int, replicas: int) -> str:
+    """Addresses of one pool, as a YAML flow list's inside."""
+    return ", ".join(f"{{address: 127.0.{pool}.{1 + r % 250}, port: {8000 + r // 250}}}" for r in range(replicas))
+
+
+class StillWorld:
+    """The same declared world on every look, and no secrets."""
+
+    def __init__(self, view: WorldView) -> None:
+        self._view = view
+
+    def view(self) -> WorldView:
+        return self._view
+
+    async def changed(self) -> frozenset[str]:
+        return frozenset()
+
+    async def read(self, namespace: str, name: str) -> None:
+        del namespace, name
+
+
+class ReadySamples:
+    """Offered rates at once; ``factor`` moves them all."""
+
+    factor = 1.0
+
+    def __init__(self, rate: float) -> None:
+        self._rate = rate
+
+    async def observe(
+        self, fleet: Fleet, classes: Sequence[WorkloadClass], now: float, around: Proxies | None = None
+    ) -> Observation:
+        del fleet, around
+        value = self._rate * self.factor
+        offered = Sample(value=value, at_seconds=now, source=Source.ENVOY)
+        return Observation(
+            classes={entry.name: ClassSamples(samples={Signal.OFFERED_RATE: offered}) for entry in classes}
+        )
+
+    async def close(self) -> None:
+        return None
+
+
+@contextmanager
+def assembled(classes: int, pools: int, out: Path) -> Iterator[tuple[Passes, ReadySamples]]:
+    """The passes of one fleet, wired as standalone wires them."""
+    declared = parse(manifests(classes, pools), "bench.yaml")
+    assert not declared.errors, declared.errors[:3]
+    world = StillWorld(
+        WorldView(fleets=declared.fleets, classes=declared.classes, profiles=declared.profiles, complete=True)
+    )
+    samples, clock, metrics, crews = ReadySamples(1.0), SystemClock(), Metrics("bench"), Crews()
+    statuses, files = StatusFiles(out), EnvoyFiles(out)
+    passes = Passes(
+        world=world,
+        observations=Observations(lambda fleet, credentials: samples, world, clock),
+        actuator_of=lambda fleet: files,
+        telling=Telling(sink=statuses, recorder=LogRecorder(), metrics=metrics),
+        clock=clock,
+        metrics=metrics,
+        crews=crews,
+    )
+    try:
+        yield passes, samples
+    finally:
+        crews.close()
+        statuses.close()
+
+
+async def seconds_of(passes: Passes) -> float:
+    started = time.perf_counter()
+    await passes.run(KEY, prompt=False)
+    return time.perf_counter() - started
+
+
+@pytest.mark.parametrize(("classes", "pools"), [(10, 1), (10, 3), (100, 1), (100, 3), (1000, 1), (1000, 3)])
+async def test_whole_pass(classes: int, pools: int, tmp_path: Path) -> None:
+    with assembled(classes, pools, tmp_path) as (passes, samples):
+        first = await seconds_of(passes)
+        still = [await seconds_of(passes) for _ in range(ROUNDS)]
+        moved = []
+        for turn in range(ROUNDS):
+            samples.factor = 1.2 if turn % 2 == 0 else 1.0
+            moved.append(await seconds_of(passes))
+    print(  # noqa: T201 - printing is what a benchmark is for
+        f"\nwhole pass, {classes} classes x {pools} pools: first {1e3 * first:.0f} ms, "
+        f"unchanged {1e3 * statistics.median(still):.0f} ms, moved {1e3 * statistics.median(moved):.0f} ms"
+    )
