@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 import yaml
+
+from sluice.cli.app import application
 
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "charts" / "sluice"
@@ -173,3 +176,19 @@ def test_the_digest_takes_the_place_of_the_tag(render: Render) -> None:
     digest = f"sha256:{'0' * 64}"
     (deployment,) = of_kind(render(f"image.digest={digest}", "image.tag=old"), "Deployment")
     assert deployment["spec"]["template"]["spec"]["containers"][0]["image"].endswith(f"/sluice@{digest}")
+
+
+@pytest.mark.parametrize("settings", [(), ("watch.namespaces={a,b}",), ("watch.clusterWide=true",)])
+def test_the_operator_understands_every_flag_that_the_deployment_gives(
+    render: Render, settings: tuple[str, ...]
+) -> None:
+    """Parsed by the real command line, which then ends because there is no cluster to watch."""
+    (deployment,) = of_kind(render(*settings), "Deployment")
+    command, *flags = deployment["spec"]["template"]["spec"]["containers"][0]["args"]
+    run = typer.main.get_command(application)
+    context = run.make_context("sluice", [command, *flags], resilient_parsing=True)
+    known = run.get_command(context, command)  # type: ignore[attr-defined]  # a group has commands
+    parsed = known.make_context(command, list(flags), parent=context)
+    assert parsed.params["http_port"] == 8080
+    assert parsed.params["all_namespaces"] is ("--all-namespaces" in flags)
+    assert len(parsed.params["namespace"] or ()) == sum(flag.startswith("--namespace=") for flag in flags)
