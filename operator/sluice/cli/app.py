@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from sluice.cli import demo, plan, profile, run
+from sluice.cli import demo, explain, gate, plan, profile, run
 
 application = typer.Typer(
     name="sluice",
@@ -20,6 +20,8 @@ def _sluice() -> None:
 
 
 application.command("demo")(demo.demo)
+application.command("explain")(explain.explain)
+application.command("gate")(gate.gate)
 application.command("plan")(plan.plan)
 application.add_typer(profile.application, name="profile")
 application.command("run")(run.run)

@@ -19,7 +19,7 @@ class FairQueue:
     """Waiting requests of one class."""
 
     def __init__(self) -> None:
-        self._keys: dict[str, OrderedDict[str, Request]] = {}
+        self._keys: dict[str, OrderedDict[Request, None]] = {}
         self._tag: dict[str, float] = {}
         """Virtual start of the key's next request; kept for a key while it lies ahead of the virtual time."""
         self._heap: list[tuple[float, int, str]] = []
@@ -34,7 +34,7 @@ class FairQueue:
 
     def __iter__(self) -> Iterator[Request]:
         for waiting in self._keys.values():
-            yield from waiting.values()
+            yield from waiting
 
     def of_key(self, key: str) -> int:
         """How many of ``key`` wait."""
@@ -47,7 +47,7 @@ class FairQueue:
         if waiting is None:
             waiting = self._keys[request.key] = OrderedDict()
             self._enter(request.key)
-        waiting[request.request_id] = request
+        waiting[request] = None
         self._length += 1
         self.tokens += request.prompt_tokens
 
@@ -57,7 +57,7 @@ class FairQueue:
             tag, _, key = self._heap[0]
             waiting = self._keys.get(key)
             if waiting and tag == self._tag[key]:
-                return next(iter(waiting.values()))
+                return next(iter(waiting))
             heapq.heappop(self._heap)
         return None
 
@@ -76,7 +76,7 @@ class FairQueue:
 
     def remove(self, request: Request) -> bool:
         """Take ``request`` out wherever it stands; False where it does not wait here."""
-        if request.request_id not in self._keys.get(request.key, ()):
+        if request not in self._keys.get(request.key, ()):
             return False
         self._take(request)
         return True
@@ -85,7 +85,7 @@ class FairQueue:
         """Requests that arrived before ``moment``."""
         found = []
         for waiting in self._keys.values():
-            for request in waiting.values():
+            for request in waiting:
                 if request.arrival >= moment:
                     break
                 found.append(request)
@@ -93,7 +93,7 @@ class FairQueue:
 
     def _take(self, request: Request) -> None:
         waiting = self._keys[request.key]
-        del waiting[request.request_id]
+        del waiting[request]
         self._length -= 1
         self.tokens = self.tokens - request.prompt_tokens if self._length else 0.0
         if not waiting:

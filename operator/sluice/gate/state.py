@@ -72,7 +72,7 @@ class Gate:
         """False: nothing is held (shadow, kill switch); everything is still accounted for."""
         self.freed: Counter[Freed] = Counter()
         self.harm = HarmWatch()
-        self._in_prefill: dict[str, Request] = {}
+        self._in_prefill: dict[Request, None] = {}
         self._release_quota = 0
         self._table = LaneTable(terms.policy, terms.lanes)
         self._drain = Drain()
@@ -205,7 +205,7 @@ class Gate:
         self.engines = engines  # an engine that is gone lives on in the requests that hold it
         for lane in self.lanes.values():
             lane.in_prefill = 0
-        for request in self._in_prefill.values():
+        for request in self._in_prefill:
             if request.lane in self.lanes:
                 self.lanes[request.lane].in_prefill += 1
         for lane in self.lanes.values():
@@ -311,7 +311,7 @@ class Gate:
     def _start(self, lane: Lane, request: Request, engine: Engine | None, now: float, effects: Effects) -> None:
         """Let ``request`` go; without any engine known there is nothing to account for."""
         request.phase, request.started, request.engine = Phase.PREFILL, now, engine
-        self._in_prefill[request.request_id] = request
+        self._in_prefill[request] = None
         lane.in_prefill += 1
         self._table.record_start(lane.number)
         request.release_at = math.inf
@@ -324,7 +324,7 @@ class Gate:
         effects.starts.append(request)
 
     def _free(self, request: Request, how: Freed) -> None:
-        del self._in_prefill[request.request_id]
+        del self._in_prefill[request]
         self.freed[how] += 1
         if request.engine is not None:
             request.engine.finish(request.prompt_tokens)
@@ -336,7 +336,7 @@ class Gate:
     def _release_overdue(self, now: float) -> None:
         """Free by the law's estimate, and at the hard deadline."""
         hard = now - self.terms.hard_deadline_seconds
-        overdue = [one for one in self._in_prefill.values() if one.release_at <= now or one.started <= hard]
+        overdue = [one for one in self._in_prefill if one.release_at <= now or one.started <= hard]
         for request in overdue:
             self._free(request, Freed.ESTIMATE if request.release_at <= now else Freed.HARD_DEADLINE)
             request.phase = Phase.RELEASED

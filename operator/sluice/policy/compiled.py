@@ -36,6 +36,8 @@ def _cache_folder() -> Path:
 
 
 def _compiler() -> Callable[..., Any] | None:
+    if os.environ.get("SLUICE_KERNELS") == "plain":  # the live gate: numba alone would double its memory
+        return None
     try:
         import numba  # noqa: PLC0415 - a second that only who needs kernels should pay
     except ImportError:

@@ -1,0 +1,87 @@
+"""``sluice gate``: the external processor that holds requests until their class may start a prefill."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class GateOrder(StrEnum):
+    """Orders of admission that never hold anything back while an engine idles."""
+
+    BANDS = "bands"
+    PRIORITY = "priority"
+    DEADLINE = "earliest-deadline"
+    OCCUPANCY = "gate"
+    ARRIVAL = "first-come"
+
+
+def gate(  # noqa: PLR0913, PLR0917 - each parameter is one option of the command
+    manifests: Annotated[Path, typer.Option(help="Directory of manifests.", exists=True, file_okay=False)],
+    plan: Annotated[Path | None, typer.Option(help="The plan's file; it may appear later.")] = None,
+    fleet: Annotated[str | None, typer.Option(help="Name of the fleet, where there are several.")] = None,
+    listen: Annotated[str, typer.Option(help="host:port that the proxy calls; port 0 takes a free one.")] = (
+        "127.0.0.1:9002"
+    ),
+    http_address: Annotated[str, typer.Option(help="Address of probes and metrics.")] = "127.0.0.1",
+    http_port: Annotated[int, typer.Option(help="Port of probes and metrics; 0 takes a free one.", min=0)] = 9003,
+    order: Annotated[GateOrder, typer.Option(help="Order of admission.")] = GateOrder.BANDS,
+    shadow: Annotated[bool, typer.Option("--shadow", help="Count what would be held, and hold nothing.")] = False,
+    placement: Annotated[bool, typer.Option("--placement", help="Name the replica for every request.")] = False,
+    enforce_class: Annotated[
+        list[str] | None, typer.Option(help="Gate this class only; may be repeated. The others are counted.")
+    ] = None,
+    enforce_permille: Annotated[int, typer.Option(help="Share of requests that are gated.", min=0, max=1000)] = 1000,
+    max_waiting: Annotated[int, typer.Option(help="Requests of one class that may wait.", min=1)] = 2000,
+    max_wait: Annotated[float, typer.Option(help="Seconds that a request may wait.", min=0.0, max=60.0)] = 60.0,
+    refuse_late: Annotated[
+        bool, typer.Option("--refuse-late", help="Refuse at once what can no longer keep its promise.")
+    ] = False,
+    bytes_per_token: Annotated[float, typer.Option(help="Bytes of a request's body per prompt token.", min=0.1)] = 4.0,
+    decisions: Annotated[Path | None, typer.Option(help="Folder of the bounded log for sluice explain.")] = None,
+    kill_file: Annotated[Path | None, typer.Option(help="While this file exists nothing is held.")] = None,
+    drain_seconds: Annotated[float, typer.Option(help="Grace after SIGTERM for what waits.", min=0.0)] = 20.0,
+) -> None:
+    """Admit prefills at the proxy, exactly and in the plan's order."""
+    import asyncio  # noqa: PLC0415 - sluice --help stays quick
+    import os  # noqa: PLC0415 - as above
+
+    os.environ["SLUICE_KERNELS"] = "plain"  # one decision at a time needs no compiler, and its memory is for requests
+    from sluice.control import logs  # noqa: PLC0415 - after the setting above
+    from sluice.gate.assembly import Choices  # noqa: PLC0415 - as above
+    from sluice.gate.feed import FeedError  # noqa: PLC0415 - as above
+    from sluice.gate.process import GateSettings, run_until_stopped  # noqa: PLC0415 - as above
+    from sluice.policy import orders  # noqa: PLC0415 - as above
+
+    logs.configure("info")
+    policies = (orders.BANDS, orders.PRIORITY, orders.EARLIEST_DEADLINE, orders.GATE, orders.FIRST_COME)
+    settings = GateSettings(
+        manifests=manifests,
+        plan_file=plan,
+        fleet=fleet,
+        listen=listen,
+        http_address=http_address,
+        http_port=http_port,
+        shadow=shadow,
+        places=placement,
+        choices=Choices(
+            policy=next(policy for policy in policies if policy.name == order.value),
+            max_waiting=max_waiting,
+            max_wait_seconds=max_wait,
+            enforced_permille=enforce_permille,
+            enforced_classes=frozenset(enforce_class or ()),
+            refuse_late=refuse_late,
+            bytes_per_token=bytes_per_token,
+        ),
+        decisions=decisions,
+        kill_file=kill_file,
+        drain_seconds=drain_seconds,
+    )
+    try:
+        asyncio.run(run_until_stopped(settings))
+    except FeedError as error:
+        typer.echo(f"sluice: {error}", err=True)
+        raise typer.Exit(code=1) from error

@@ -1,0 +1,157 @@
+"""From fleet, classes and plan to what the gate decides by. Pure.
+
+With a fresh plan the order is the plan's: bands, and index inside a band; what can no longer
+keep its promise goes last. Without one it is static: by tier, then by value per token. A plan
+never closes the gate, except for a class whose owner declared it closable.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from sluice.gate.engines import EngineTerms
+from sluice.gate.terms import ClassTerms, GateTerms
+from sluice.model.fleet import Fleet, Pool, Tier, WorkloadClass
+from sluice.model.gate import LONGEST_WAIT_SECONDS
+from sluice.model.plan import Band, ClassPlan, Plan
+from sluice.policy.admission import AdmissionPolicy, LaneTerms
+from sluice.policy.orders import BANDS, keeping_promises
+
+BUDGETS = 2
+"""Batched-token budgets of unfinished prefill per engine: one in the iteration that runs, one for the next."""
+LEAST_REQUESTS = 2
+_TIER_BAND = {Tier.PROTECTED: Band.FULL, Tier.STANDARD: Band.FULL, Tier.BEST_EFFORT: Band.IDLE_ONLY}
+_TIER_RANK = {Tier.PROTECTED: 2.0, Tier.STANDARD: 1.0, Tier.BEST_EFFORT: 0.0}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choices:
+    """What whoever runs the gate may choose."""
+
+    policy: AdmissionPolicy = BANDS
+    budgets: float = BUDGETS
+    max_waiting: int = 2000
+    max_wait_seconds: float = LONGEST_WAIT_SECONDS
+    enforced_permille: int = 1000
+    enforced_classes: frozenset[str] = frozenset()
+    """Classes that are gated; empty: all."""
+    refuse_late: bool = False
+    """Refuse at once what can no longer keep its promise, instead of letting it wait for idle capacity."""
+    bytes_per_token: float = 4.0
+
+
+def terms_of(
+    fleet: Fleet,
+    classes: Iterable[WorkloadClass],
+    plan: Plan | None,
+    addresses: Mapping[str, tuple[str, ...]],
+    choices: Choices,
+) -> GateTerms:
+    """The gate's terms; ``plan`` is None where there is no fresh one; ``addresses`` by pool, ``ip:port``."""
+    listed = tuple(classes)
+    lanes = tuple(_lane(workload, plan.of(workload.name) if plan else None) for workload in listed)
+    engines = tuple(
+        engine for pool in fleet.pools if not pool.external for engine in _engines(pool, addresses, choices.budgets)
+    )
+    planned = {entry.name: entry for entry in plan.classes} if plan else {}
+    closed = frozenset(
+        workload.name
+        for workload in listed
+        if workload.closable and workload.name in planned and planned[workload.name].in_flight_limit == 0
+    )
+    return GateTerms(
+        classes=tuple(_class(workload, choices) for workload in listed),
+        lanes=lanes,
+        engines=engines,
+        policy=_policy(fleet, lanes, choices),
+        plan_id=plan.plan_id if plan else "",
+        closed=closed,
+    )
+
+
+def _lane(workload: WorkloadClass, planned: ClassPlan | None) -> LaneTerms:
+    """The plan's word about a class; the static order where it has none."""
+    static = LaneTerms(
+        name=workload.name,
+        index=_static_index(workload),
+        band=_TIER_BAND[workload.tier],
+        rate=workload.prior_rate,
+        promise_seconds=workload.ttft_promise_seconds or math.inf,
+        mean_prompt_tokens=workload.prior_prompt_tokens,
+        value=_value(workload),
+    )
+    if planned is None:
+        return static
+    return replace(
+        static,
+        target=planned.prefill,
+        queue_target=planned.prefill_queue,
+        rate=planned.admitted_rate,
+        index=planned.index,
+        band=planned.band,
+    )
+
+
+def _value(workload: WorkloadClass) -> float:
+    """Money per request of mean lengths."""
+    return (
+        workload.prompt_token_price * workload.prior_prompt_tokens
+        + workload.output_token_price * workload.prior_output_tokens
+    )
+
+
+def _static_index(workload: WorkloadClass) -> float:
+    """Tier first, then value per token, squeezed below the step between two tiers."""
+    per_token = _value(workload) / max(1.0, workload.prior_prompt_tokens + workload.prior_output_tokens)
+    return _TIER_RANK[workload.tier] + per_token / (1.0 + per_token) * 0.999
+
+
+def _class(workload: WorkloadClass, choices: Choices) -> ClassTerms:
+    patience = workload.patience_seconds or LONGEST_WAIT_SECONDS
+    gated = not choices.enforced_classes or workload.name in choices.enforced_classes
+    return ClassTerms(
+        name=workload.name,
+        promise_seconds=workload.ttft_promise_seconds or math.inf,
+        pools=frozenset(workload.pools),
+        mean_prompt_tokens=workload.prior_prompt_tokens,
+        mean_output_tokens=workload.prior_output_tokens,
+        bytes_per_token=choices.bytes_per_token,
+        value=_value(workload),
+        max_waiting=choices.max_waiting,
+        max_wait_seconds=min(patience, choices.max_wait_seconds, LONGEST_WAIT_SECONDS),
+        refuse_late=choices.refuse_late,
+        fairness_header=workload.fairness_key.lower() if workload.fairness_key else None,
+        closable=workload.closable,
+        enforced_permille=choices.enforced_permille if gated else 0,
+    )
+
+
+def _engines(pool: Pool, addresses: Mapping[str, tuple[str, ...]], budgets: float) -> Iterable[EngineTerms]:
+    """One account per replica; engines behind one address share it."""
+    declared = tuple(str(endpoint) for endpoint in pool.endpoints)
+    for address in declared or addresses.get(pool.name, ()):
+        yield EngineTerms(
+            name=address,
+            pool=pool.name,
+            budget_tokens=budgets * pool.batched_token_budget * pool.engines_per_replica,
+            least_requests=LEAST_REQUESTS * pool.engines_per_replica,
+            prefill_tokens_per_second=_prefill_rate(pool),
+            kv_token_capacity=pool.kv_token_capacity,
+        )
+
+
+def _prefill_rate(pool: Pool) -> float:
+    """Prompt tokens per second of one replica at the full batch, in chunks of the planned size."""
+    return pool.chunk_tokens / pool.mixed_seconds * pool.engines_per_replica
+
+
+def _policy(fleet: Fleet, lanes: tuple[LaneTerms, ...], choices: Choices) -> AdmissionPolicy:
+    """The chosen order; where something is promised, what can still keep its promise goes before what cannot."""
+    promised = any(math.isfinite(lane.promise_seconds) for lane in lanes)
+    rates = [_prefill_rate(pool) / pool.engines_per_replica for pool in fleet.pools if not pool.external]
+    if not promised or not rates:
+        return choices.policy
+    # The fastest pool decides what is still possible: a promise is lost only when no engine could keep it.
+    return keeping_promises(choices.policy, prefill_seconds_per_token=1.0 / max(rates))

@@ -1,0 +1,141 @@
+"""The gate at run time: the pure machine, a clock, and the futures of those who wait.
+
+Everything runs on one event loop, so the machine needs no lock: an event is taken, its
+effects are carried out, and only then the next one is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+from sluice.gate.decision_log import DecisionLog, wall_clock
+from sluice.gate.engines import Reading
+from sluice.gate.meters import Meters
+from sluice.gate.request import Effects, Phase, Refusal, Request
+from sluice.gate.state import Gate
+from sluice.gate.terms import GateTerms
+
+TICK_SECONDS = 0.05
+SHOW_SECONDS = 0.5
+"""How often gauges are brought up to date and the log is written."""
+
+Ticket = asyncio.Future[Refusal | None]
+
+
+class Desk:
+    """Carries requests to the machine and its decisions back."""
+
+    def __init__(
+        self, gate: Gate, meters: Meters, log: DecisionLog, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.gate = gate
+        self.meters = meters
+        self.clock = clock
+        self.fresh = False
+        """Whether the plan in force is recent."""
+        self.killed = False
+        """Kill switch: requests are not even looked at."""
+        self.empty = asyncio.Event()
+        """Set while nobody waits, as of the last tick."""
+        self._log = log
+
+    async def admit(self, request: Request) -> Refusal | None:
+        """Return when ``request`` may go (None) or shall be refused; cancelled where its client goes away."""
+        self.meters.arrived(request)
+        self._carry_out(self.gate.on_arrival(request, request.arrival))
+        if request.phase is Phase.WAITING:
+            ticket: Ticket = asyncio.get_running_loop().create_future()
+            request.ticket = ticket
+            return await ticket
+        return request.ticket if isinstance(request.ticket, Refusal) else None
+
+    def first_token(self, request: Request) -> None:
+        """The first chunk of the answer's body came back."""
+        now = self.clock()
+        self.meters.first_token(request, now)
+        self._carry_out(self.gate.on_first_chunk(request, now))
+
+    def over(self, request: Request) -> None:
+        """The stream of ``request`` is over, however."""
+        if request.phase is Phase.OVER:
+            return
+        if request.phase is Phase.WAITING:
+            self.meters.went_away(request)
+            self._record(request, "Gone")
+        self._carry_out(self.gate.on_end(request, self.clock()))
+
+    def read(self, engine: str, reading: Reading) -> None:
+        """Gauges of an engine."""
+        self._carry_out(self.gate.on_reading(engine, reading, self.clock()))
+
+    def take_terms(self, terms: GateTerms, *, fresh: bool) -> None:
+        """A new plan, new classes, other engines."""
+        self.fresh = fresh
+        self._carry_out(self.gate.on_terms(terms, self.clock()))
+
+    def tick(self) -> None:
+        """Time passed."""
+        self._carry_out(self.gate.on_tick(self.clock()))
+        if self.gate.waiting:
+            self.empty.clear()
+        else:
+            self.empty.set()
+
+    async def run(self) -> None:
+        """Tick, show and log, for ever."""
+        shown = 0.0
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            self.tick()
+            if self.clock() - shown >= SHOW_SECONDS:
+                shown = self.clock()
+                self.meters.show(self.gate, fresh=self.fresh)
+                self._log.flush()
+
+    def close(self) -> None:
+        """Write what is still to be written."""
+        self._log.flush()
+
+    def _carry_out(self, effects: Effects) -> None:
+        for request in effects.starts:
+            self.meters.started(request)
+            self._record(request, "Started")
+            self._wake(request, None)
+        for refusal in effects.refusals:
+            self.meters.refused(refusal)
+            self._record(refusal.request, refusal.reason.value, retry_after=round(refusal.retry_after_seconds, 1))
+            self._wake(refusal.request, refusal)
+
+    @staticmethod
+    def _wake(request: Request, word: Refusal | None) -> None:
+        ticket = request.ticket
+        if ticket is None:
+            request.ticket = word
+        elif isinstance(ticket, asyncio.Future) and not ticket.done():
+            ticket.set_result(word)
+
+    def _record(self, request: Request, outcome: str, **more: Any) -> None:
+        engine = request.engine
+        waited = (request.started or self.clock()) - request.arrival
+        self._log.add(
+            {
+                "id": request.request_id,
+                "time": round(wall_clock(), 3),
+                "class": request.lane,
+                "outcome": outcome,
+                "waitedMs": round(waited * 1000.0, 1),
+                "promptTokens": round(request.prompt_tokens),
+                "late": request.late,
+                "attempt": request.attempt,
+                "plan": self.gate.terms.plan_id,
+                "policy": self.gate.terms.policy.name,
+                "holds": self.gate.holds and request.gated,
+                "engine": engine.terms.name if engine else None,
+                "engineUnfinishedTokens": round(engine.unfinished_tokens) if engine else None,
+                "waitingInClass": self.gate.lanes[request.lane].waiting if request.lane in self.gate.lanes else 0,
+                **more,
+            }
+        )

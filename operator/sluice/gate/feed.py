@@ -1,0 +1,172 @@
+"""Where fleet, classes and plan come from: a directory of manifests and a plan file.
+
+Both are looked at many times a second by their modification time, which costs two system
+calls, and read when they changed. A file that cannot be used changes nothing: the gate goes on
+with what it has, counts the problem and says so.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from sluice.api.manifests import Manifests, parse
+from sluice.api.resolve import resolve
+from sluice.api.supply import count
+from sluice.gate.assembly import Choices, terms_of
+from sluice.gate.terms import GateTerms
+from sluice.model.fleet import Fleet, WorkloadClass
+from sluice.model.plan import Plan
+
+LOG = logging.getLogger(__name__)
+LARGEST_PLAN_BYTES = 4 * 2**20
+
+
+class FeedError(Exception):
+    """What is there cannot be used; the message says why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """The fleet as declared."""
+
+    fleet: Fleet
+    classes: tuple[WorkloadClass, ...]
+    addresses: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+def world_of(manifests: Manifests, fleet_name: str | None) -> World:
+    """The one fleet in ``manifests``, or the one called ``fleet_name``."""
+    named = [one for one in manifests.fleets if fleet_name in (None, one.metadata.name)]
+    if len(named) != 1:
+        raise FeedError(f"{len(named)} fleets where one is wanted: name it" if named else "no fleet to gate")
+    resolved = resolve(named[0], manifests.profiles, manifests.classes)
+    if resolved.fleet is None or not resolved.classes:
+        raise FeedError("the fleet does not resolve: " + "; ".join(one.message for one in resolved.findings[:3]))
+    supplies, _ = count(resolved.fleet, manifests.others)
+    addresses = {supply.pool: supply.addresses for supply in supplies}
+    return World(fleet=resolved.fleet, classes=resolved.classes, addresses=addresses)
+
+
+def read_world(folder: Path, fleet_name: str | None) -> World:
+    """The world as the manifests below ``folder`` declare it."""
+    merged = Manifests()
+    for path in sorted([*folder.rglob("*.yaml"), *folder.rglob("*.yml")]):
+        merged = merged.merge(parse(path.read_text(encoding="utf-8"), str(path)))
+    return world_of(merged, fleet_name)
+
+
+def read_plan(text: str, fleet_key: str) -> Plan:
+    """A plan from its document, if it is for this fleet and may be acted on."""
+    try:
+        plan = Plan.model_validate_json(text)
+    except ValidationError as error:
+        raise FeedError(f"the plan is not one: {error.errors()[0]['msg']}") from error
+    if plan.fleet != fleet_key:
+        raise FeedError(f"the plan is for {plan.fleet}, not for {fleet_key}")
+    if not plan.verdict.may_actuate:
+        raise FeedError(f"the plan's verdict is {plan.verdict.value}")
+    return plan
+
+
+@dataclass(slots=True)
+class Feed:
+    """Keeps the gate's terms up to date from files."""
+
+    world: World
+    choices: Choices
+    take: Callable[[GateTerms, bool], None]
+    """Told the new terms, and whether their plan is fresh."""
+    problem: Callable[[str], None]
+    plan_file: Path | None = None
+    manifests: Path | None = None
+    fleet_name: str | None = None
+    stale_seconds: float = 3600.0
+    """A plan that was not renewed for so long is no longer trusted with the order. Long, because a plan
+    that agrees with the last one within the dead band is not written again."""
+    plan: Plan | None = None
+    fresh: bool = False
+    _plan_stamp: tuple[int, int, int] | None = None
+    _plan_read: float = 0.0
+    _world_stamp: int = 0
+
+    def terms(self) -> GateTerms:
+        """The terms as of now."""
+        plan = self.plan if self.fresh else None
+        return terms_of(self.world.fleet, self.world.classes, plan, self.world.addresses, self.choices)
+
+    def look(self, now: float) -> None:
+        """See whether the plan's file or its age changed; ``now`` is monotonic."""
+        changed = self._look_at_plan(now)
+        fresh = self.plan is not None and now - self._plan_read <= self.stale_seconds
+        if changed or fresh != self.fresh:
+            self.fresh = fresh
+            self.take(self.terms(), fresh)
+
+    def look_at_manifests(self) -> None:
+        """See whether the manifests changed."""
+        if self.manifests is None:
+            return
+        files = sorted([*self.manifests.rglob("*.yaml"), *self.manifests.rglob("*.yml")])
+        stamp = hash(tuple((str(path), _stamp(path)) for path in files))
+        if stamp == self._world_stamp:
+            return
+        first, self._world_stamp = self._world_stamp == 0, stamp
+        if first:
+            return
+        try:
+            self.take_world(read_world(self.manifests, self.fleet_name))
+        except (OSError, FeedError) as error:
+            self._complain("Manifests", str(error))
+
+    def take_world(self, world: World) -> None:
+        """Other classes or engines."""
+        if world != self.world:
+            self.world = world
+            self.take(self.terms(), self.fresh)
+
+    def take_plan(self, plan: Plan, now: float) -> None:
+        """A plan from elsewhere than the file."""
+        self.plan, self._plan_read, self.fresh = plan, now, True
+        self.take(self.terms(), True)
+
+    def _look_at_plan(self, now: float) -> bool:
+        if self.plan_file is None:
+            return False
+        stamp = _stamp(self.plan_file)
+        if stamp is None or stamp == self._plan_stamp:
+            return False
+        self._plan_stamp = stamp
+        try:
+            plan = read_plan(_bounded(self.plan_file, stamp[1]), self.world.fleet.key)
+        except (OSError, UnicodeDecodeError, FeedError) as error:
+            self._complain("Plan", str(error))
+            return False
+        self._plan_read = now
+        changed = self.plan != plan
+        self.plan = plan
+        return changed
+
+    def _complain(self, why: str, text: str) -> None:
+        LOG.warning("going on with what was there before", extra={"problem": text, "feed": why})
+        self.problem(why)
+
+
+def _bounded(path: Path, size: int) -> str:
+    """The text of a file of sane size."""
+    if size > LARGEST_PLAN_BYTES:
+        raise FeedError(f"the plan file holds {size} bytes")
+    return path.read_text(encoding="utf-8")
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    """What changes when a file does; None where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return (status.st_mtime_ns, status.st_size, status.st_ino)

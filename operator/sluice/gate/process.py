@@ -1,0 +1,183 @@
+"""The gate's process: the server, its feeds, its probes, its switches, and how it leaves.
+
+Kill switch: a file that exists, or SIGUSR1 (SIGUSR2 takes it back). From the next look, twenty
+times a second, nothing is held any more, and no API server is asked. On SIGTERM new requests
+pass, those that wait go on being admitted in order, and only what is left at the end of the
+grace is let go within half a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from sluice.gate import gauges
+from sluice.gate.assembly import Choices
+from sluice.gate.decision_log import DecisionLog
+from sluice.gate.desk import TICK_SECONDS, Desk
+from sluice.gate.feed import Feed, World, read_world
+from sluice.gate.meters import Meters
+from sluice.gate.routes import classifier
+from sluice.gate.server import Processor, serve
+from sluice.gate.state import Gate
+from sluice.gate.terms import GateTerms
+
+LOG = logging.getLogger(__name__)
+MANIFESTS_SECONDS = 2.0
+STOP_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateSettings:
+    """What ``sluice gate`` is told."""
+
+    manifests: Path
+    plan_file: Path | None = None
+    fleet: str | None = None
+    listen: str = "127.0.0.1:0"
+    http_address: str = "127.0.0.1"
+    http_port: int = 0
+    shadow: bool = False
+    places: bool = False
+    choices: Choices = field(default_factory=Choices)
+    decisions: Path | None = None
+    kill_file: Path | None = None
+    drain_seconds: float = 20.0
+    polls_engines: bool = True
+
+
+class GateProcess:
+    """Everything that runs."""
+
+    def __init__(self, settings: GateSettings, world: World) -> None:
+        self.settings = settings
+        registry = CollectorRegistry()
+        self.meters = Meters(registry)
+        self.feed = Feed(
+            world=world,
+            choices=settings.choices,
+            take=self._take,
+            problem=lambda why: self.meters.feed_problems.labels(why).inc(),
+            plan_file=settings.plan_file,
+            manifests=settings.manifests,
+            fleet_name=settings.fleet,
+        )
+        gate = Gate(self.feed.terms(), holds=not settings.shadow)
+        self.desk = Desk(gate, self.meters, DecisionLog(settings.decisions))
+        self.draining = False
+        self._signalled = False
+        self._classify = classifier(world.fleet.namespace, world.classes)
+
+    def _take(self, terms: GateTerms, fresh: bool) -> None:
+        self._classify = classifier(self.feed.world.fleet.namespace, self.feed.world.classes)
+        self.desk.take_terms(terms, fresh=fresh)
+
+    def classify(self, route: str) -> str | None:
+        """The class of a route, by the classes of now."""
+        return self._classify(route)
+
+    def switch(self) -> None:
+        """Obey the kill switch and, without it, the settings."""
+        file = self.settings.kill_file
+        killed = self._signalled or self.draining or (file is not None and file.exists())
+        if killed == self.desk.killed:
+            return
+        self.desk.killed = killed
+        if not self.draining:
+            self.desk.gate.set_holding(not killed and not self.settings.shadow)
+            LOG.warning("kill switch", extra={"killed": killed})
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Serve until ``stop``, then drain."""
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGUSR1, self._signal, True)
+        loop.add_signal_handler(signal.SIGUSR2, self._signal, False)
+        processor = Processor(self.desk, self.classify, places=self.settings.places)
+        server, port = await serve(processor, self.settings.listen)
+        runner, http_port = await self._serve_http()
+        tasks = [asyncio.create_task(self.desk.run()), asyncio.create_task(self._watch_files())]
+        if self.settings.polls_engines:
+            tasks.append(asyncio.create_task(gauges.poll(lambda: list(self.desk.gate.engines), self.desk.read)))
+        sys.stdout.write(json.dumps({"port": port, "httpPort": http_port, "pid": os.getpid()}) + "\n")
+        sys.stdout.flush()
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        await self._drain()
+        await server.stop(STOP_SECONDS)
+        for task in (stopping, *tasks):
+            task.cancel()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        self.desk.close()
+        await runner.cleanup()
+        for result in results:
+            if isinstance(result, Exception):
+                raise result
+
+    def _signal(self, killed: bool) -> None:
+        self._signalled = killed
+        self.switch()
+
+    async def _watch_files(self) -> None:
+        looked = 0.0
+        clock = asyncio.get_running_loop().time
+        while True:
+            self.switch()
+            self.feed.look(clock())
+            if clock() - looked >= MANIFESTS_SECONDS:
+                looked = clock()
+                self.feed.look_at_manifests()
+            await asyncio.sleep(TICK_SECONDS)
+
+    async def _drain(self) -> None:
+        """New requests pass; those that wait go in order, and at the end of the grace within ten ticks."""
+        self.draining = True
+        self.switch()
+        self.desk.tick()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.desk.empty.wait(), self.settings.drain_seconds)
+        self.desk.gate.set_holding(False)
+        await self.desk.empty.wait()
+
+    async def _serve_http(self) -> tuple[web.AppRunner, int]:
+        async def healthy(_: web.Request) -> web.Response:
+            return web.Response(text="ok\n")
+
+        async def ready(_: web.Request) -> web.Response:
+            return web.Response(status=503 if self.draining else 200, text="draining\n" if self.draining else "ok\n")
+
+        async def metrics(_: web.Request) -> web.Response:
+            self.meters.show(self.desk.gate, fresh=self.desk.fresh)
+            return web.Response(
+                body=generate_latest(self.meters.registry), headers={"Content-Type": CONTENT_TYPE_LATEST}
+            )
+
+        app = web.Application()
+        app.router.add_get("/healthz", healthy)
+        app.router.add_get("/readyz", ready)
+        app.router.add_get("/metrics", metrics)
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        await web.TCPSite(runner, self.settings.http_address, self.settings.http_port).start()
+        address: Any = runner.addresses[0]
+        return runner, int(address[1])
+
+
+async def run_until_stopped(settings: GateSettings) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    world = read_world(settings.manifests, settings.fleet)
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await GateProcess(settings, world).run(stop)

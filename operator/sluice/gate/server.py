@@ -1,0 +1,211 @@
+"""The external processor: Envoy's stream per request on one side, the desk on the other.
+
+A stream brings the request's headers, and its answer is what lets the request go. Then it
+brings the first chunk of the response body, and ends there with OK: Envoy carries the rest
+by itself, so no token after the first passes through here, and no body is ever kept.
+
+Reference: https://www.envoyproxy.io/docs/envoy/latest/api-v3/service/ext_proc/v3/external_processor.proto
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import zlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import grpc
+from envoy.config.core.v3 import base_pb2
+from envoy.service.ext_proc.v3 import external_processor_pb2 as messages
+from envoy.type.v3 import http_status_pb2
+
+from sluice.gate.desk import Desk
+from sluice.gate.request import Refusal, Request
+from sluice.gate.state import Lane
+from sluice.model.gate import (
+    ENDPOINT_HEADER,
+    PLAN_HEADER,
+    REFUSED_HEADER,
+    REQUEST_ID_HEADER,
+    ROUTE_ATTRIBUTE,
+    WAITED_HEADER,
+)
+
+SERVICE = "envoy.service.ext_proc.v3.ExternalProcessor"
+RETRY_HEADERS = ("x-stainless-retry-count", "x-envoy-attempt-count")
+"""What SDKs and proxies count retries with; Envoy's begins with 1."""
+UNGATED_PATHS = frozenset({"/health", "/ping", "/metrics", "/version", "/v1/models", "/load"})
+"""Probes and listings: they start no prefill."""
+_OVERWRITE = base_pb2.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
+_CONTINUE = messages.ProcessingResponse(request_headers=messages.HeadersResponse()).SerializeToString()
+_BODY_CONTINUE = messages.ProcessingResponse(response_body=messages.BodyResponse()).SerializeToString()
+
+Classify = Callable[[str], str | None]
+"""Route name as the proxy says it -> class."""
+
+
+class Processor(grpc.GenericRpcHandler):  # type: ignore[misc] # grpc is untyped
+    """Envoy's ExternalProcessor service."""
+
+    def __init__(
+        self, desk: Desk, classify: Classify, *, places: bool, ungated: frozenset[str] = UNGATED_PATHS
+    ) -> None:
+        self._desk = desk
+        self._classify = classify
+        self._places = places
+        self._ungated = ungated
+        self._anonymous = 0
+        self._handler = grpc.stream_stream_rpc_method_handler(
+            self._process,
+            request_deserializer=messages.ProcessingRequest.FromString,
+            response_serializer=None,  # answers are built as bytes
+        )
+
+    def service(self, details: grpc.HandlerCallDetails) -> Any:
+        """The one method we have."""
+        return self._handler if details.method == f"/{SERVICE}/Process" else None
+
+    async def _process(self, _requests: Any, context: grpc.aio.ServicerContext) -> None:
+        message = await context.read()
+        if message is grpc.aio.EOF:
+            return
+        request = None if self._desk.killed else self._request(message)
+        if request is None:
+            if self._desk.killed:
+                self._desk.meters.bypassed.labels("KillSwitch").inc()
+            await context.write(_CONTINUE)
+            return
+        try:
+            refusal = await self._desk.admit(request)
+            if refusal is not None:
+                await context.write(refused(refusal))
+                return
+            await context.write(self._let_go(request))
+            if (await context.read()) is not grpc.aio.EOF:
+                self._desk.first_token(request)
+                await context.write(_BODY_CONTINUE)
+        finally:
+            self._desk.over(request)
+
+    def _request(self, message: messages.ProcessingRequest) -> Request | None:
+        """The request behind its headers; None where there is nothing to decide."""
+        headers = _headers(message)
+        method, path = headers.get(":method", ""), headers.get(":path", "").partition("?")[0]
+        route = _route(message)
+        name = self._classify(route) if route else None
+        lane = None if name is None else self._desk.gate.lanes.get(name)
+        if method != "POST" or path in self._ungated:
+            lane, why = None, "NoPrefill"
+        else:
+            why = "UnknownClass" if route else "NoRouteName"
+        if lane is None:
+            self._desk.meters.bypassed.labels(why).inc()
+            return None
+        request_id = headers.get(REQUEST_ID_HEADER) or self._own_id()
+        terms = lane.terms
+        key = headers.get(terms.fairness_header, "") if terms.fairness_header else ""
+        return Request(
+            request_id,
+            terms.name,
+            self._desk.clock(),
+            prompt_tokens(headers.get("content-length"), lane),
+            key=key[:128],
+            attempt=attempts(headers),
+            gated=is_gated(request_id, terms.enforced_permille),
+        )
+
+    def _own_id(self) -> str:
+        self._anonymous += 1
+        return f"gate-{self._anonymous}"
+
+    def _let_go(self, request: Request) -> bytes:
+        waited = max(0, round((request.started - request.arrival) * 1000.0))
+        fields = [(WAITED_HEADER, str(waited)), (PLAN_HEADER, self._desk.gate.terms.plan_id or "none")]
+        response = messages.ProcessingResponse()
+        mutation = response.request_headers.response.header_mutation
+        if self._places and request.gated and request.engine is not None:
+            fields.append((ENDPOINT_HEADER, request.engine.terms.name))
+        else:
+            mutation.remove_headers.append(ENDPOINT_HEADER)
+        _set(mutation, fields)
+        return bytes(response.SerializeToString())
+
+
+def _set(mutation: messages.HeaderMutation, fields: list[tuple[str, str]]) -> None:
+    for name, value in fields:
+        option = mutation.set_headers.add()
+        option.header.key, option.header.raw_value = name, value.encode()
+        option.append_action = _OVERWRITE
+
+
+def refused(refusal: Refusal) -> bytes:
+    """429 with a time to come back, in the words of the API that clients speak."""
+    response = messages.ProcessingResponse()
+    answer = response.immediate_response
+    answer.status.code = http_status_pb2.TooManyRequests
+    seconds = math.ceil(refusal.retry_after_seconds)
+    fields = [
+        ("retry-after", str(seconds)),
+        ("content-type", "application/json"),
+        (REFUSED_HEADER, refusal.reason.value),
+        (REQUEST_ID_HEADER, refusal.request.request_id),
+    ]
+    _set(answer.headers, fields)
+    text = f"The class {refusal.request.lane} is at its capacity ({refusal.reason.value}); retry after {seconds} s."
+    body = {"error": {"message": text, "type": "rate_limit_error", "param": None, "code": refusal.reason.value}}
+    answer.body = json.dumps(body).encode()
+    answer.details = f"sluice_{refusal.reason.value}"
+    return bytes(response.SerializeToString())
+
+
+def prompt_tokens(content_length: str | None, lane: Lane) -> float:
+    """The prompt's length from the body's; the class's mean where the body has no declared length."""
+    if content_length is None or not content_length.isdecimal():
+        return lane.terms.mean_prompt_tokens
+    return max(1.0, int(content_length) / lane.terms.bytes_per_token)
+
+
+def attempts(headers: Mapping[str, str]) -> int:
+    """Which attempt of its client this is; 0 is the first."""
+    sdk, proxy = (headers.get(name, "") for name in RETRY_HEADERS)
+    if sdk.isdecimal():
+        return int(sdk)
+    return max(0, int(proxy) - 1) if proxy.isdecimal() else 0
+
+
+def is_gated(request_id: str, permille: int) -> bool:
+    """Whether a request is in the share that is gated: the same answer for the same id."""
+    return permille >= 1000 or zlib.crc32(request_id.encode()) % 1000 < permille
+
+
+def _headers(message: messages.ProcessingRequest) -> dict[str, str]:
+    return {
+        field.key: (field.raw_value or field.value.encode()).decode("utf-8", "replace")
+        for field in message.request_headers.headers.headers
+    }
+
+
+def _route(message: messages.ProcessingRequest) -> str:
+    """The route's name from the attributes that Envoy was asked to send."""
+    for group in message.attributes.values():
+        if ROUTE_ATTRIBUTE in group.fields:
+            return str(group.fields[ROUTE_ATTRIBUTE].string_value)
+    return ""
+
+
+async def serve(processor: Processor, address: str) -> tuple[grpc.aio.Server, int]:
+    """Start serving on ``host:port`` (port 0: a free one); returns the server and its port."""
+    server = grpc.aio.server(
+        options=[
+            ("grpc.so_reuseport", 0),
+            ("grpc.keepalive_permit_without_calls", 1),
+            ("grpc.http2.min_recv_ping_interval_without_data_ms", 100),  # Envoy asks every second whether we live
+            ("grpc.http2.max_ping_strikes", 0),
+            ("grpc.max_receive_message_length", 1 << 20),  # headers and one chunk
+        ]
+    )
+    server.add_generic_rpc_handlers((processor,))
+    port = server.add_insecure_port(address)
+    await server.start()
+    return server, port
