@@ -12,7 +12,7 @@ FAST_DRAIN_SECONDS = 3.0
 
 
 def demo(
-    seconds: Annotated[float, typer.Option(help="Length of each of the two runs, seconds.", min=5.0, max=90.0)] = 80.0,
+    seconds: Annotated[float, typer.Option(help="Length of each of the two runs, seconds.", min=5.0, max=90.0)] = 75.0,
     seed: Annotated[int, typer.Option(help="Chooses the requests of the real traces, and patience.")] = 1,
     out: Annotated[Path, typer.Option(help="Folder for the picture, plans and logs.")] = Path("out"),
     live: Annotated[bool, typer.Option(help="Redraw a table in place; else print lines.")] = True,

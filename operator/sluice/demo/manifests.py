@@ -21,6 +21,10 @@ from sluice.planning import Problem, plan
 
 Document = dict[str, Any]
 
+MISSED_SECOND_PENALTY = "0.00001"
+"""Dollars per second for each second of mean TTFT above the promise: about a thousandth of what
+the fleet earns, so that promises break ties and prices decide who is rationed."""
+
 SCRAPE_SECONDS = 1
 SOLVE_PERIOD_SECONDS = 2
 WINDOW_SECONDS = 12
@@ -196,7 +200,7 @@ def _workload(scene: Scene, service: Service, rate: float) -> Document:
                     "targetMilliseconds": round(1000 * service.promise_seconds),
                     "fractionPermille": 900,
                     "hardness": "Soft",
-                    "penalty": "0.001",
+                    "penalty": MISSED_SECOND_PENALTY,
                 }
             ],
         },

@@ -22,13 +22,15 @@ from sluice.demo.summary import Outcome, renderable
 
 PICTURE = "demo.png"
 _FOLDER = "demo"
+_LOG_WIDTH = 120
+"""Characters per line where there is no terminal to ask."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemoSettings:
     """What the command line chooses."""
 
-    seconds: float = 80.0
+    seconds: float = 75.0
     """Length of each run's arrivals."""
     drain_seconds: float = 12.0
     """How long answers may go on after them."""
@@ -41,7 +43,7 @@ class DemoSettings:
 
 async def perform(settings: DemoSettings) -> Outcome:
     """Both runs; the picture and everything the programs wrote lie below ``settings.out``."""
-    console = Console()
+    console = Console() if sys.stdout.isatty() else Console(width=_LOG_WIDTH)
     folder = (settings.out / _FOLDER).absolute()
     shutil.rmtree(folder, ignore_errors=True)  # ours alone, from an earlier run
     folder.mkdir(parents=True)

@@ -80,14 +80,14 @@ def _money(outcome: Outcome) -> Table:
         result.add_column(heading, justify="right" if heading else "left")
     predicted = outcome.predicted_value
     result.add_row(
-        "good value (answers that kept their TTFT promise)",
+        "good value (of answers that kept their TTFT promise)",
         f"{outcome.without.good_value * MILLI:.2f}",
         f"{outcome.with_sluice.good_value * MILLI:.2f}",
         f"{outcome.good_value_gain:+.0%}",
         "",
     )
     result.add_row(
-        "value (all complete answers)",
+        "value (of all complete answers)",
         f"{outcome.without.value * MILLI:.2f}",
         f"{outcome.with_sluice.value * MILLI:.2f}",
         f"{outcome.value_gain:+.0%}",
@@ -97,22 +97,24 @@ def _money(outcome: Outcome) -> Table:
 
 
 def _classes(scene: Scene, outcome: Outcome) -> Table:
-    result = Table(title="Classes: without -> with Sluice")
-    for heading in ("class", "sent", "refused", "left", "failed", "complete", "kept promise", "TTFT p50", "TTFT p90"):
-        result.add_column(heading, justify="left" if heading == "class" else "right")
-    result.add_column("TPOT", justify="right")
+    result = Table(title="Requests")
+    for heading in ("class", "Sluice", "sent", "refused", "left", "failed", "done", "kept", "TTFT p50/p90", "TPOT"):
+        result.add_column(heading, justify="left" if heading in {"class", "Sluice"} else "right")
     result.add_column("limited", justify="right")
     for service in scene.services:
-        before, after = outcome.without.totals[service.name], outcome.with_sluice.totals[service.name]
-        result.add_row(
-            service.name,
-            str(after.sent),
-            *(_pair(str(getattr(before, key)), str(getattr(after, key))) for key in ("refused", "gone", "failed")),
-            *(_pair(str(getattr(before, key)), str(getattr(after, key))) for key in ("done", "good")),
-            *(_pair(_percentile(before, share), _percentile(after, share)) for share in (50, 90)),
-            _pair(_tpot(before), _tpot(after)),
-            f"{outcome.limited[service.name]:.0%} of the time",
-        )
+        for act in (outcome.without, outcome.with_sluice):
+            steered = act is outcome.with_sluice
+            totals = act.totals[service.name]
+            numbers = (totals.sent, totals.refused, totals.gone, totals.failed, totals.done, totals.good)
+            result.add_row(
+                "" if steered else service.name,
+                "with" if steered else "without",
+                *(str(number) for number in numbers),
+                f"{_percentile(totals, 50)}/{_percentile(totals, 90)} s",
+                _tpot(totals),
+                f"{outcome.limited[service.name]:.0%}" if steered else "",
+                end_section=steered,
+            )
     return result
 
 
@@ -133,15 +135,11 @@ def _words(outcome: Outcome) -> Sequence[str]:
     )
 
 
-def _pair(before: str, after: str) -> str:
-    return f"{before} -> {after}"
-
-
 def _percentile(totals: ClassTotals, share: int) -> str:
     if len(totals.ttft_seconds) < 2:
         return "-"
-    return f"{quantiles(totals.ttft_seconds, n=100)[share - 1]:.2f} s"
+    return f"{quantiles(totals.ttft_seconds, n=100)[share - 1]:.2f}"
 
 
 def _tpot(totals: ClassTotals) -> str:
-    return f"{fmean(totals.tpot_seconds) * 1000:.0f} ms" if totals.tpot_seconds else "-"
+    return f"{fmean(totals.tpot_seconds) * MILLI:.0f} ms" if totals.tpot_seconds else "-"
