@@ -167,6 +167,7 @@ class ControlPlane:
             f"--etcd-servers=http://127.0.0.1:{etcd}",
             f"--secure-port={port}",
             "--bind-address=127.0.0.1",
+            "--advertise-address=192.0.2.1",  # nobody connects to it; without one a default route is asked for
             f"--cert-dir={self.certificate.parent}",
             "--authorization-mode=RBAC",
             f"--token-auth-file={self.folder / 'tokens.csv'}",

@@ -1,0 +1,178 @@
+"""What ``test_envoy_gateway`` runs inside namespaces of its own; prints what it saw as JSON.
+
+Two pools of simulated replicas (one answers ``large``, one ``small``), two classes: one
+planned in full, one rationed. All requests go through the real Envoy.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import urllib.error
+import urllib.request
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from tests.control.fleets import PROFILE, fleet, workload
+from tests.controlplane.admin import Admin
+from tests.controlplane.cluster import ControlPlane, wait_until
+from tests.controlplane.crds import gateway_definitions
+from tests.controlplane.envoy_gateway import LISTENER_PORT, EnvoyGateway, enter
+from tests.controlplane.operator_process import OperatorProcess
+
+ROOT = Path(__file__).resolve().parents[2]
+FAIRNESS = "x-llm-d-inference-fairness-id"
+PORTS = {"large": 9101, "small": 9102}
+REQUESTS = 400
+BURST = 40
+
+
+def main(folder: Path) -> None:
+    """Set up, ask, tell."""
+    enter(folder, EnvoyGateway.certificates(folder))
+    for name, port in PORTS.items():
+        serve(name, port)
+    plane = ControlPlane(folder)
+    kubeconfig = folder / "kubeconfig-admin"
+    operator = OperatorProcess(folder, "operator", f"--kubeconfig={kubeconfig}", "--namespace=default")
+    gateway = EnvoyGateway(folder, plane)
+    try:
+        plane.start()
+        admin = Admin(plane)
+        for path in sorted((ROOT / "crds").glob("*.yaml")):
+            admin.apply_file(path)
+        for definition in gateway_definitions():
+            admin.apply(definition)
+        gateway.start(admin)
+        operator.start()
+        sys.stdout.write(json.dumps(observe(admin), indent=2))
+    except Exception:
+        sys.stderr.write(f"--- operator\n{_tail(operator.log)}\n--- envoy gateway\n{_tail(gateway.log)}\n")
+        raise
+    finally:
+        operator.kill()
+        plane.stop()
+
+
+def observe(admin: Admin) -> dict[str, Any]:
+    """Declare, wait until Envoy serves, and ask."""
+    for document in (*backends(), PROFILE, two_pools(), *classes()):
+        admin.apply(document)
+    admin.wait_for("InferenceFleet", "fleet", "Programmed", "True")
+    wait_until(lambda: ask("full")[0] == 200, "a first answer through Envoy")
+    wait_until(lambda: ask("rationed")[0] == 200, "a first answer for the rationed class")
+    route = admin.get("HTTPRoute", "full")
+    refs = route["spec"]["rules"][0]["backendRefs"]
+    wait_until(lambda: limit_of(admin) is not None, "a limit")
+    wait_until(lambda: 429 in burst("rationed"), "the limit is obeyed")
+    wait_until(lambda: burst("rationed")[429] > BURST // 2, "the bucket is empty")
+    seen = {
+        "weights": {ref["name"]: ref["weight"] for ref in refs},
+        "answers": Counter(ask("full")[1] for _ in range(REQUESTS)),
+        "fairness": ask("full")[2],
+        "limit": limit_of(admin),
+        "burst": burst("rationed"),
+        "full_burst": burst("full"),
+        "unmatched": ask("nobody")[0],
+        "policy": admin.get("BackendTrafficPolicy", "rationed")["status"]["ancestors"][0]["conditions"],
+    }
+    admin.edit("InferenceFleet", "fleet", {"spec": {"mode": "Observe"}})
+    wait_until(lambda: burst("rationed") == Counter({200: BURST}), "limits are lifted")
+    admin.delete("WorkloadClass", "full")
+    wait_until(lambda: ask("full")[0] == 404, "a deleted class has no route")
+    return seen
+
+
+def two_pools() -> dict[str, Any]:
+    """Eight replicas and two, each pool behind one Backend."""
+    pool = fleet()["spec"]["pools"][0]
+    sizes = {"large": 8, "small": 2}
+    pools = [
+        pool
+        | {
+            "name": name,
+            "endpoints": [{"address": "127.0.0.1", "port": 8000 + index} for index in range(size)],
+            "backendRef": {"group": "gateway.envoyproxy.io", "kind": "Backend", "name": name},
+        }
+        for name, size in sizes.items()
+    ]
+    return fleet(pools=pools)
+
+
+def classes() -> list[dict[str, Any]]:
+    """The paper's pair: the decode-heavy one is rationed."""
+    return [workload("rationed", 300, 1000), workload("full", 3000, 400)]
+
+
+def backends() -> list[dict[str, Any]]:
+    """Envoy Gateway's Backends take loopback addresses in host mode, which EndpointSlices refuse."""
+    return [
+        {
+            "apiVersion": "gateway.envoyproxy.io/v1alpha1",
+            "kind": "Backend",
+            "metadata": {"name": name},
+            "spec": {"endpoints": [{"ip": {"address": "127.0.0.1", "port": port}}]},
+        }
+        for name, port in PORTS.items()
+    ]
+
+
+def limit_of(admin: Admin) -> dict[str, Any] | None:
+    """The rate limit in the rationed class's policy."""
+    policy = admin.find("BackendTrafficPolicy", "rationed") or {}
+    rules = policy.get("spec", {}).get("rateLimit", {}).get("local", {}).get("rules", [])
+    limit: dict[str, Any] | None = rules[0]["limit"] if rules else None
+    return limit
+
+
+def ask(model: str) -> tuple[int, str, str]:
+    """One request of a class: status, which pool answered, and the fairness id that reached it."""
+    request = urllib.request.Request(f"http://127.0.0.1:{LISTENER_PORT}/", headers={"x-model": model})
+    try:
+        with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310 - loopback
+            pool, _, fairness = answer.read().decode().partition(" ")
+            return answer.status, pool, fairness
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, "", ""
+    except OSError:
+        return 0, "", ""
+
+
+def burst(model: str) -> Counter[int]:
+    """Many requests at once: how many got which status."""
+    with ThreadPoolExecutor(BURST) as pool:
+        return Counter(status for status, _, _ in pool.map(ask, [model] * BURST))
+
+
+def serve(name: str, port: int) -> None:
+    """A replica that answers with its pool's name and the fairness header that it got."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = f"{name} {self.headers.get(FAIRNESS, '')}".encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+
+
+def _tail(log: Any) -> str:
+    try:
+        return str(log())[-4000:]
+    except OSError as error:
+        return str(error)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,63 @@
+"""End to end: a class's route and policy, programmed by a real Envoy Gateway and obeyed by a real Envoy."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.control.conftest import NEEDED, absent
+from tests.controlplane import envoy_gateway
+from tests.controlplane.crds import gateway_definitions
+from tests.controlplane.programs import find
+
+pytestmark = [pytest.mark.controlplane, pytest.mark.timeout(300)]
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What the scenario saw."""
+    if missing := [name for name in (*NEEDED, "envoy-gateway") if find(name) is None]:
+        absent(f"{', '.join(missing)} not built: run make controlplane")
+    if next(iter(gateway_definitions()), None) is None:
+        absent("Envoy Gateway's module is not here: install Go and run make controlplane")
+    if not envoy_gateway.can_be_isolated():
+        pytest.skip("this machine allows no namespaces (unshare): Envoy Gateway's fixed ports cannot be isolated")
+    folder = tmp_path_factory.mktemp("gateway")
+    command = [*envoy_gateway.UNSHARE, sys.executable, "-m", "tests.control.gateway_scenario", str(folder)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280, check=False)
+    assert done.returncode == 0, done.stderr[-8000:]
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
+
+
+def test_envoy_follows_the_routes_weights(seen: dict[str, Any]) -> None:
+    total = sum(seen["weights"].values())
+    assert total == 1000
+    answers = sum(seen["answers"].values())
+    for pool, weight in seen["weights"].items():
+        assert seen["answers"].get(pool, 0) / answers == pytest.approx(weight / total, abs=0.08)
+
+
+def test_the_policy_is_accepted_and_its_rate_limit_binds(seen: dict[str, Any]) -> None:
+    assert any(entry["type"] == "Accepted" and entry["status"] == "True" for entry in seen["policy"])
+    assert seen["limit"]["unit"] in ("Second", "Minute")
+    assert set(seen["burst"]) <= {"200", "429"}
+    assert seen["burst"]["429"] > 0
+
+
+def test_a_class_that_is_planned_in_full_is_never_refused(seen: dict[str, Any]) -> None:
+    assert set(seen["full_burst"]) == {"200"}
+
+
+def test_the_route_tells_the_class_to_the_engines(seen: dict[str, Any]) -> None:
+    assert seen["fairness"] == "default.full"
+
+
+def test_what_matches_no_class_finds_no_route(seen: dict[str, Any]) -> None:
+    assert seen["unmatched"] == 404
