@@ -29,10 +29,11 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from sluice.actuate import envoy_gate
 from sluice.actuate.order import breaker
 from sluice.actuate.port import Order
 from sluice.model.decision import ClassTarget
-from sluice.model.fleet import Endpoint, Fleet, Pool, WorkloadClass
+from sluice.model.fleet import Endpoint, Fleet, GateUse, Pool, WorkloadClass
 from sluice.model.naming import (
     FAIRNESS_HEADER,
     FILES_LISTENER_STAT_PREFIX,
@@ -55,6 +56,10 @@ SHORTEST_FILL_SECONDS = 0.05
 """Envoy refuses a fill interval below 50 ms."""
 
 Document = dict[str, Any]
+_BALANCING: Document = {
+    "lb_policy": "LEAST_REQUEST",
+    "common_lb_config": {"locality_weighted_lb_config": {}},
+}
 
 
 def render(order: Order, root: str) -> dict[str, Document]:
@@ -66,10 +71,13 @@ def render(order: Order, root: str) -> dict[str, Document]:
     fleet = order.fleet
     served = [workload for workload in order.classes if workload.match is not None]
     files = {"bootstrap.json": bootstrap(fleet, root)}
+    addresses = {pool.name: _replicas(pool, order) for pool in fleet.pools}  # once, not once per class
     for workload in served:
         name = files_cluster(fleet.namespace, workload.name)
-        files[f"eds/{name}.json"] = _discovery([_endpoints(name, workload, order)])
-    files["cds.json"] = _discovery(_cluster(files_cluster(fleet.namespace, workload.name), root) for workload in served)
+        files[f"eds/{name}.json"] = _discovery([_endpoints(name, workload, order, addresses)])
+    files["cds.json"] = _discovery(
+        _cluster(files_cluster(fleet.namespace, workload.name), root, fleet) for workload in served
+    )
     files["runtime/limits.json"] = _discovery([_runtime(order, served)])
     files["rds.json"] = _discovery([_routes(order, served)])
     return files
@@ -94,13 +102,17 @@ def bootstrap(fleet: Fleet, root: str) -> Document:
             ]
         },
         "dynamic_resources": {"cds_config": _file(f"{root}/cds.json", root)},
-        "static_resources": {"listeners": [_listener(fleet, root)]},
+        "static_resources": {
+            "listeners": [_listener(fleet, root)],
+            **({"clusters": [envoy_gate.cluster(fleet)]} if envoy_gate.has_gate(fleet) else {}),
+        },
     }
 
 
 def _listener(fleet: Fleet, root: str) -> Document:
     """One HTTP listener whose routes come from a file."""
     data_plane = fleet.data_plane
+    gated = envoy_gate.has_gate(fleet)
     port = DEFAULT_LISTENER_PORT if data_plane.listener_port is None else data_plane.listener_port
     manager = {
         "@type": f"{TYPE_URL}.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
@@ -109,6 +121,7 @@ def _listener(fleet: Fleet, root: str) -> Document:
         "use_remote_address": True,
         "stream_idle_timeout": "0s",  # an answer that is computed for minutes is silent, not lost
         "rds": {"route_config_name": FILES_ROUTES, "config_source": _file(f"{root}/rds.json", root)},
+        **({"early_header_mutation_extensions": envoy_gate.early_mutations()} if gated else {}),
         "http_filters": [
             {
                 "name": "envoy.filters.http.local_ratelimit",  # idle here; a route with a limit configures it
@@ -117,6 +130,7 @@ def _listener(fleet: Fleet, root: str) -> Document:
                     "stat_prefix": FILES_LISTENER_STAT_PREFIX,
                 },
             },
+            *([envoy_gate.http_filter()] if gated else []),
             {
                 "name": "envoy.filters.http.router",
                 "typed_config": {"@type": f"{TYPE_URL}.extensions.filters.http.router.v3.Router"},
@@ -132,7 +146,7 @@ def _listener(fleet: Fleet, root: str) -> Document:
     }
 
 
-def _cluster(name: str, root: str) -> Document:
+def _cluster(name: str, root: str, fleet: Fleet) -> Document:
     """A class's cluster: endpoints from their own file, no threshold that binds by accident."""
     unbounded = {
         "max_connections": UNBOUNDED,
@@ -146,8 +160,7 @@ def _cluster(name: str, root: str) -> Document:
         "type": "EDS",
         "eds_cluster_config": {"eds_config": _file(f"{root}/eds/{name}.json", f"{root}/eds")},
         "connect_timeout": "5s",
-        "lb_policy": "LEAST_REQUEST",
-        "common_lb_config": {"locality_weighted_lb_config": {}},
+        **(_BALANCING if not envoy_gate.has_gate(fleet) else {"load_balancing_policy": envoy_gate.balancing()}),
         "circuit_breakers": {"thresholds": [{"priority": "DEFAULT", **unbounded}]},
         "typed_extension_protocol_options": {
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
@@ -159,28 +172,35 @@ def _cluster(name: str, root: str) -> Document:
     }
 
 
-def _endpoints(name: str, workload: WorkloadClass, order: Order) -> Document:
+def _replicas(pool: Pool, order: Order) -> list[Document]:
+    return [{"endpoint": {"address": _socket(at.address, at.port)}} for at in pool_addresses(pool, order)]
+
+
+def _endpoints(name: str, workload: WorkloadClass, order: Order, addresses: Mapping[str, list[Document]]) -> Document:
     """One locality per pool with a share; a pool without one is left out, for Envoy knows no weight of zero."""
     target = order.targets.of(workload.name)
     weights = dict(target.weights) if target else {}
-    localities = []
-    for pool in order.fleet.pools:
-        addresses = pool_addresses(pool, order)
-        if weights.get(pool.name, 0) > 0 and addresses:
-            localities.append(
-                {
-                    "locality": {"zone": pool.name},
-                    "load_balancing_weight": weights[pool.name],
-                    "lb_endpoints": [
-                        {"endpoint": {"address": _socket(endpoint.address, endpoint.port)}} for endpoint in addresses
-                    ],
-                }
-            )
+    localities = [
+        {
+            "locality": {"zone": pool.name},
+            "load_balancing_weight": weights[pool.name],
+            "lb_endpoints": addresses[pool.name],
+        }
+        for pool in order.fleet.pools
+        if weights.get(pool.name, 0) > 0 and addresses[pool.name]
+    ]
     return {
         "@type": f"{TYPE_URL}.config.endpoint.v3.ClusterLoadAssignment",
         "cluster_name": name,
         "endpoints": localities,
     }
+
+
+def _weight(pool: Pool, workload: WorkloadClass, weights: Mapping[str, int], fleet: Fleet) -> int:
+    """A pool's share; behind the gate no pool that the class may use is out of its reach."""
+    may_use = not workload.pools or pool.name in workload.pools
+    least = 1 if envoy_gate.has_gate(fleet) and weights and may_use else 0
+    return max(least, weights.get(pool.name, 0))
 
 
 def pool_addresses(pool: Pool, order: Order) -> tuple[Endpoint, ...]:
@@ -236,9 +256,14 @@ def _route(workload: WorkloadClass, order: Order) -> Document:
             }
         ],
     }
+    per_filter = {}
     if target and target.rate_limit is not None:
-        limit = _rate_limit(rate_limit_stat_prefix(name), target)
-        route["typed_per_filter_config"] = {"envoy.filters.http.local_ratelimit": limit}
+        per_filter["envoy.filters.http.local_ratelimit"] = _rate_limit(rate_limit_stat_prefix(name), target)
+    if envoy_gate.has_gate(order.fleet):
+        per_filter[envoy_gate.FILTER] = envoy_gate.route_override()
+        route["response_headers_to_add"] = envoy_gate.answer_headers()
+    if per_filter:
+        route["typed_per_filter_config"] = per_filter
     return route
 
 
@@ -269,11 +294,15 @@ def _rate_limit(prefix: str, target: ClassTarget) -> Document:
 def _runtime(order: Order, served: Iterable[WorkloadClass]) -> Document:
     """The in-flight limits; a class without one has no key, and its cluster's own threshold does not bind."""
     layer = {}
+    replicas = {pool.name: len(pool_addresses(pool, order)) for pool in order.fleet.pools}
     for workload in served:
         target = order.targets.of(workload.name)
         limit = breaker(target) if target else None
         if limit is not None:
             layer[files_in_flight_key(order.fleet.namespace, workload.name)] = limit
+        if order.fleet.data_plane.gate is GateUse.ENABLED:
+            name = files_cluster(order.fleet.namespace, workload.name)
+            layer[envoy_gate.fence_key(name)] = envoy_gate.fence(order, workload, replicas)
     return {"@type": f"{TYPE_URL}.service.runtime.v3.Runtime", "name": FILES_RUNTIME_LAYER, "layer": layer}
 
 

@@ -17,7 +17,9 @@ from sluice.model.fleet import (
     DataPlane,
     Endpoint,
     Fleet,
+    GateUse,
     HeaderMatch,
+    LimitKind,
     MetricsSettings,
     Pool,
     RouteRef,
@@ -44,9 +46,12 @@ def fleet_value(fleet: InferenceFleetResource, laws: Mapping[str, IterationProfi
         gateway=(gateway.namespace or metadata.namespace, gateway.name) if gateway else None,
         data_plane=DataPlane(
             kind=spec.data_plane.kind,
-            limit=spec.data_plane.limit,
+            # An enabled gate admits by itself: limits beside it would refuse what it would let wait.
+            limit=LimitKind.NONE if spec.data_plane.gate == "Enabled" else spec.data_plane.limit,
             admin_address=spec.data_plane.admin_address,
             listener_port=spec.data_plane.listener_port,
+            gate=GateUse(spec.data_plane.gate),
+            gate_address=spec.data_plane.gate_address,
         ),
         metrics=_metrics(spec),
         control=_control(spec),

@@ -53,8 +53,16 @@ class DataPlaneSpec(Declared):
         ),
         Rule("self.kind != 'EnvoyFiles' || has(self.listenerPort)", "kind EnvoyFiles needs listenerPort"),
         Rule(
-            "self.gate == 'Disabled'",
-            "gate Shadow and gate Enabled need the gate process, which this version does not have; use Disabled",
+            "self.gate == 'Disabled' || self.kind != 'ConfigMap'",
+            "gate Shadow and gate Enabled need a proxy that calls the gate: kind EnvoyGateway or EnvoyFiles",
+        ),
+        Rule(
+            "self.gate == 'Disabled' || self.kind != 'EnvoyFiles' || has(self.gateAddress)",
+            "the gate needs gateAddress with kind EnvoyFiles",
+        ),
+        Rule(
+            "self.kind == 'EnvoyFiles' || !has(self.gateAddress)",
+            "gateAddress belongs to kind EnvoyFiles",
         ),
     )
 
@@ -69,7 +77,16 @@ class DataPlaneSpec(Declared):
         "fence. InFlight: requests in flight, refused with 503. Both, or None.",
     )
     gate: GateState = Field(
-        default="Disabled", description="Admission of single prefills at the proxy. Only Disabled is accepted so far."
+        default="Disabled",
+        description="Admission of single prefills at the proxy by the process sluice gate. Shadow: it counts what it "
+        "would hold, and holds nothing. Enabled: limits stand open but for a fence at 1.2 times the fleet's slots.",
+    )
+    gate_address: str | None = Field(
+        default=None,
+        min_length=3,
+        max_length=259,
+        pattern=r"^[0-9A-Za-z]([-0-9A-Za-z.]*[0-9A-Za-z])?:[0-9]{1,5}$",
+        description="EnvoyFiles: host:port of the gate's process.",
     )
     admin_address: str | None = Field(
         default=None,

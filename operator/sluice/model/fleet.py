@@ -60,6 +60,16 @@ class LimitKind(StrEnum):
     NONE = "None"
 
 
+class GateUse(StrEnum):
+    """What the gate in front of the replicas does."""
+
+    DISABLED = "Disabled"
+    SHADOW = "Shadow"
+    """It sees every request, counts what it would hold, and holds nothing."""
+    ENABLED = "Enabled"
+    """It admits every prefill; the data plane's own limits stand open but for a fence."""
+
+
 class SafePlan(StrEnum):
     """What to hold when metrics stay away longer than ``blind_after_seconds``."""
 
@@ -319,6 +329,9 @@ class DataPlane:
     """Port of the listener (Envoy files)."""
     listener_address: str = "127.0.0.1"
     """Address the listener binds to (Envoy files); loopback unless somebody opens it on purpose."""
+    gate: GateUse = GateUse.DISABLED
+    gate_address: str | None = None
+    """``host:port`` of the gate's process (Envoy files); under Envoy Gateway it is a Service."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
