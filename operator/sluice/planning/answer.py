@@ -6,12 +6,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from sluice.model.plan import Verdict
 from sluice.planning.certificate import Certificate, certify
 from sluice.planning.formulate import Formulation, formulate
 from sluice.planning.problem import Problem
 from sluice.planning.promise_rows import slot_ratio
 from sluice.planning.promises import PromiseKind
-from sluice.planning.solver import Solution, solve
+from sluice.planning.refine import refined
+from sluice.planning.solver import Effort, Solution, solve
 from sluice.planning.ties import untied
 
 _FIRST_CUTS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -51,16 +53,31 @@ def answer(problem: Problem, *, ties: bool = True) -> Answer:
 
 
 def _once(formulation: Formulation, *, ties: bool) -> Answer:
-    solution = solve(formulation.program)
-    if not solution.verdict.may_actuate:
-        return Answer(formulation, solution, None)
-    certificate = certify(formulation.program, solution.primal, solution.dual)
-    if ties and certificate.holds:
-        settled = untied(formulation, solution)
+    found = _proved(formulation, Effort.USUAL)
+    if not found.is_optimal and found.solution.verdict is not Verdict.INFEASIBLE:
+        again = _proved(formulation, Effort.CAREFUL)
+        found = again if again.is_optimal else found
+    if ties and found.is_optimal:
+        settled = untied(formulation, found.solution)
         if settled is not None:
-            checked = certify(formulation.program, settled, solution.dual)
+            checked = certify(formulation.program, settled, found.solution.dual)
             if checked.holds:
-                return Answer(formulation, replace(solution, primal=settled), checked)
+                return Answer(formulation, replace(found.solution, primal=settled), checked)
+    return found
+
+
+def _proved(formulation: Formulation, effort: Effort) -> Answer:
+    """One solve and our proof. An answer that we can prove is optimal, whatever the solver calls it."""
+    program = formulation.program
+    solution = solve(program, effort)
+    if not len(solution.primal):
+        return Answer(formulation, solution, None)
+    certificate = certify(program, solution.primal, solution.dual)
+    if not certificate.holds and (sharper := refined(program, solution)) is not None:
+        checked = certify(program, sharper.primal, sharper.dual)
+        solution, certificate = (sharper, checked) if checked.holds else (solution, certificate)
+    if certificate.holds:
+        solution = replace(solution, verdict=Verdict.OPTIMAL)
     return Answer(formulation, solution, certificate)
 
 

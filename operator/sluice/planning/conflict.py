@@ -4,8 +4,9 @@ Nobody is told "infeasible". Every hard promise gets a slack in its own unit, an
 are made small in the declared order of sacrifice: first those of the most important
 promises, then, with these held, those of the next, the least important last. Within one
 level what is worth least gives way: violations count by the money of the requests they
-concern. The plan is then the best one that keeps the promises as relaxed. Beside it stand a minimal set of promises that cannot all hold (found by leaving
-out one after the other), and for each of them the least relaxation that alone would do.
+concern. The plan is then the best one that keeps the promises as relaxed. Beside it stand a
+minimal set of promises that cannot all hold (found by leaving out one after the other), and
+for each of them the least relaxation that alone would do.
 """
 
 from __future__ import annotations

@@ -36,8 +36,8 @@ every class is its own group. h is 1, and more where a solo slot is held while a
 
 q_p,i is the slack of (1) over theta_i. With theta_i = 0 the slack of (1) is refused, and s_ip does
 not exist: who waits for ever is decoded in the end. In a bundled program s_ip exists only where
-prefilling makes decode faster (gamma*tau < (B-1)/B in the paper, whose Proposition 3.2 says the
-rest), and it never does for a class with a TTFT promise: it would be prefilled in time and dropped.
+prefilling for nothing could help decode (the paper's Proposition 3.2 excludes it for gamma*tau >=
+(B-1)/B), and it never does for a class with a TTFT promise: it would be prefilled in time and dropped.
 
 Where rates are uncertain, Lambda_i in (1) grows by two columns: up to the estimate each request
 earns 1 - caution of its value above the low end of the box and nothing above the estimate, so the

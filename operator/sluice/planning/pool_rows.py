@@ -163,7 +163,7 @@ def add_pool(
 
 
 def _served(builder: ProgramBuilder, problem: Problem, data: ClassData, group: PoolGroup, banned: Indices) -> int:
-    """Add z of one group, scaled by the most requests/s it alone could take of each class."""
+    """Add z of one group, scaled by the most requests/s of each class that it could take or that come."""
     member, external = group.classes, group.first.external
     value = data.value[member]
     if external is not None:
@@ -172,7 +172,8 @@ def _served(builder: ProgramBuilder, problem: Problem, data: ClassData, group: P
     else:
         engines = max(1.0, group.replicas)
         busy = data.uncached[member] / group.prefill_rate + data.steps[member] / group.decode_rate
-        most = engines / busy
+        high = data.high[member]
+        most = np.minimum(engines / busy, np.where(high > 0, high, np.inf))
     return builder.columns(
         "served",
         [f"{problem.classes[i].name},{group.name}" for i in member],
@@ -193,7 +194,7 @@ def prefill_seconds(group: PoolGroup, uncached_tokens: float) -> float:
 def _waiting(builder: ProgramBuilder, problem: Problem, data: ClassData, group: PoolGroup) -> tuple[int, Indices]:
     """Add s of one group where leaving the decode queue can be part of an optimum."""
     bundled = problem.charging is Charging.BUNDLED
-    if (bundled and not _prefill_helps_decode(group)) or any(p.kind.is_paper_form for p in problem.promises):
+    if (bundled and not _prefill_may_help_decode(group)) or any(p.kind.is_paper_form for p in problem.promises):
         return 0, _NOBODY
     prompt = {p.class_name for p in problem.promises if p.kind in {PromiseKind.WAIT, PromiseKind.TTFT}}
     may = data.theta[group.classes] > 0
@@ -211,10 +212,21 @@ def _waiting(builder: ProgramBuilder, problem: Problem, data: ClassData, group: 
     return start, positions
 
 
-def _prefill_helps_decode(group: PoolGroup) -> bool:
-    """Whether some mixed mode decodes faster than every solo one (the paper's kappa < 0)."""
-    solo = max((mode.decode_rate for mode in group.modes if not mode.mixed), default=0.0)
-    return group.decode_rate > solo
+def _prefill_may_help_decode(group: PoolGroup) -> bool:
+    """Whether prefilling for nothing could serve decode: some mixed mode is not dominated by a solo one.
+
+    In the paper's pool that is tau < 1/gamma; its kappa < 0 is the case where it pays for decode
+    capacity alone, but a shorter iteration may also pay for memory or for a promise. And where
+    moving a KV cache costs, decoding beside a prefill avoids the move.
+    """
+    if _moving_costs(group):
+        return True
+    solo = [mode for mode in group.modes if not mode.mixed]
+    return any(
+        not any(other.batch >= mode.batch and other.seconds <= mode.seconds for other in solo)
+        for mode in group.modes
+        if mode.mixed and mode.batch > 0
+    )
 
 
 def _moving_costs(group: PoolGroup) -> bool:

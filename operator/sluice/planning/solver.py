@@ -10,25 +10,36 @@ trusted by nobody before ``certificate`` has checked it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 
 import numpy as np
 from ortools.glop import parameters_pb2 as glop_parameters
-from ortools.math_opt import callback_pb2, model_parameters_pb2, model_pb2, parameters_pb2, result_pb2
+from ortools.math_opt import callback_pb2, model_parameters_pb2, model_pb2, parameters_pb2, result_pb2, solution_pb2
 from ortools.math_opt.core.python import solver as mathopt
 
 from sluice.model.plan import Verdict
-from sluice.planning.program import Program, Vector
+from sluice.planning.program import Indices, Program, Vector
 
 _GLOP = parameters_pb2.SOLVER_TYPE_GLOP
 _TOLERANCE = 1e-10
 """On the scaled program; a hundredth of what the certificate demands."""
 
-_PARAMETERS = parameters_pb2.SolveParametersProto(
-    glop=glop_parameters.GlopParameters(
-        primal_feasibility_tolerance=_TOLERANCE,
-        dual_feasibility_tolerance=_TOLERANCE,
+
+class Effort(Enum):
+    """How the solver is set up: the usual way, and another where the first was imprecise."""
+
+    USUAL = parameters_pb2.SolveParametersProto(
+        glop=glop_parameters.GlopParameters(
+            primal_feasibility_tolerance=_TOLERANCE, dual_feasibility_tolerance=_TOLERANCE
+        )
     )
-)
+    CAREFUL = parameters_pb2.SolveParametersProto(
+        glop=glop_parameters.GlopParameters(use_preprocessing=False, use_dual_simplex=True)
+    )
+
+
+BASIC = solution_pb2.BASIS_STATUS_BASIC
+AT_UPPER = solution_pb2.BASIS_STATUS_AT_UPPER_BOUND
 _VERDICTS = {
     result_pb2.TERMINATION_REASON_OPTIMAL: Verdict.OPTIMAL,
     result_pb2.TERMINATION_REASON_INFEASIBLE: Verdict.INFEASIBLE,
@@ -50,19 +61,22 @@ class Solution:
     dual: Vector
     """Gain of the objective per unit of each row's binding bound; empty without a solution."""
     iterations: int
+    column_status: Indices
+    """Basis status of every column (``BASIC``, ``AT_UPPER``, or at its lower bound); empty without a basis."""
+    row_status: Indices
 
 
-def solve(program: Program) -> Solution:
+def solve(program: Program, effort: Effort = Effort.USUAL) -> Solution:
     """Maximise ``program``. The verdict is the solver's own word, nothing more."""
-    row_scale = _row_scale(program)
+    size = row_scale(program)
     objective = program.objective * program.scale
     objective_scale = max(float(np.abs(objective).max(initial=0.0)), 1e-300)
-    message = _message(program, row_scale, objective / objective_scale)
+    message = _message(program, size, objective / objective_scale)
     answer = mathopt.solve(
         message,
         _GLOP,
         parameters_pb2.SolverInitializerProto(),
-        _PARAMETERS,
+        effort.value,
         model_parameters_pb2.ModelSolveParametersProto(),
         None,
         callback_pb2.CallbackRegistrationProto(),
@@ -71,21 +85,26 @@ def solve(program: Program) -> Solution:
     )
     verdict = _VERDICTS.get(answer.termination.reason, Verdict.UNDECIDED)
     primal = dual = np.zeros(0)
-    if answer.solutions and verdict in {Verdict.OPTIMAL, Verdict.FEASIBLE}:
+    column_status = row_status = np.zeros(0, dtype=np.int64)
+    if answer.solutions and verdict is not Verdict.INFEASIBLE:
         solution = answer.solutions[0]
         primal = _dense(solution.primal_solution.variable_values, program.columns) * program.scale
-        dual = _dense(solution.dual_solution.dual_values, program.rows) * objective_scale / row_scale
+        dual = _dense(solution.dual_solution.dual_values, program.rows) * objective_scale / size
+        column_status = np.array(solution.basis.variable_status.values, dtype=np.int64)
+        row_status = np.array(solution.basis.constraint_status.values, dtype=np.int64)
     reason = result_pb2.TerminationReasonProto.Name(answer.termination.reason)
     return Solution(
         verdict=verdict,
         message=f"{reason} {answer.termination.detail}".strip(),
         primal=primal,
         dual=dual,
+        column_status=column_status,
+        row_status=row_status,
         iterations=answer.solve_stats.simplex_iterations,
     )
 
 
-def _row_scale(program: Program) -> Vector:
+def row_scale(program: Program) -> Vector:
     """Largest scaled term of each row."""
     largest = np.zeros(program.rows)
     np.maximum.at(largest, program.entry_rows, np.abs(program.entries) * program.scale[program.entry_columns])
@@ -93,7 +112,7 @@ def _row_scale(program: Program) -> Vector:
     return largest
 
 
-def _message(program: Program, row_scale: Vector, objective: Vector) -> model_pb2.ModelProto:
+def _message(program: Program, size: Vector, objective: Vector) -> model_pb2.ModelProto:
     """The scaled program as MathOpt's model message."""
     message = model_pb2.ModelProto()
     columns, rows, matrix = message.variables, message.linear_constraints, message.linear_constraint_matrix
@@ -102,12 +121,12 @@ def _message(program: Program, row_scale: Vector, objective: Vector) -> model_pb
     columns.upper_bounds.extend((program.upper / program.scale).tolist())
     columns.integers.extend([False] * program.columns)
     rows.ids.extend(range(program.rows))
-    rows.lower_bounds.extend((program.row_lower / row_scale).tolist())
-    rows.upper_bounds.extend((program.row_upper / row_scale).tolist())
+    rows.lower_bounds.extend((program.row_lower / size).tolist())
+    rows.upper_bounds.extend((program.row_upper / size).tolist())
     rows.names.extend(program.row_names())
     matrix.row_ids.extend(program.entry_rows.tolist())
     matrix.column_ids.extend(program.entry_columns.tolist())
-    scaled = program.entries * program.scale[program.entry_columns] / row_scale[program.entry_rows]
+    scaled = program.entries * program.scale[program.entry_columns] / size[program.entry_rows]
     matrix.coefficients.extend(scaled.tolist())
     message.objective.maximize = True
     message.objective.linear_coefficients.ids.extend(range(program.columns))
