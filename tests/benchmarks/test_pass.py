@@ -8,6 +8,7 @@ first pass, a pass where nothing changed, and a pass where every rate moved by a
 
 from __future__ import annotations
 
+import asyncio
 import statistics
 import time
 from collections.abc import Iterator, Sequence
@@ -20,7 +21,7 @@ from sluice.actuate.envoy_files import EnvoyFiles
 from sluice.api.manifests import parse
 from sluice.control.files import StatusFiles
 from sluice.control.metrics import Metrics
-from sluice.control.observing import Observations
+from sluice.control.observing import Haste, Observations
 from sluice.control.passes import Passes
 from sluice.control.ports import SystemClock, WorldView
 from sluice.control.standalone import LogRecorder
@@ -33,12 +34,12 @@ from sluice.observe.proxies import Proxies
 
 pytestmark = pytest.mark.benchmark
 ROUNDS = 5
+REPLICAS = 24
 KEY = ("default", "bench")
 
 
 def manifests(classes: int, pools: int) -> str:
-    """One fleet as a user would declare it; about 1.2 times what its replicas can serve."""
-    replicas = max(2, classes // pools)
+    """One fleet of 24 replicas a pool, as a user would declare it."""
     documents = [
         """
 apiVersion: sluice.dev/v1alpha1
@@ -58,7 +59,7 @@ spec:
       profileRef: {{name: a100}}
       slots: 16
       chunkTokens: 256
-      endpoints: [{endpoints(pool, replicas)}]"""
+      endpoints: [{endpoints(pool)}]"""
         for pool in range(pools)
     )
     documents.append(
@@ -95,9 +96,9 @@ spec:
     return "---".join(documents)
 
 
-def endpoints(pool: int, replicas: int) -> str:
+def endpoints(pool: int) -> str:
     """Addresses of one pool, as a YAML flow list's inside."""
-    return ", ".join(f"{{address: 127.0.{pool}.{1 + r % 250}, port: {8000 + r // 250}}}" for r in range(replicas))
+    return ", ".join(f"{{address: 127.0.{pool}.{1 + replica}, port: 8000}}" for replica in range(REPLICAS))
 
 
 class StillWorld:
@@ -146,7 +147,7 @@ def assembled(classes: int, pools: int, out: Path) -> Iterator[tuple[Passes, Rea
     world = StillWorld(
         WorldView(fleets=declared.fleets, classes=declared.classes, profiles=declared.profiles, complete=True)
     )
-    samples, clock, metrics, crews = ReadySamples(1.0), SystemClock(), Metrics("bench"), Crews()
+    samples, clock, metrics, crews = ReadySamples(REPLICAS * pools / classes), SystemClock(), Metrics("bench"), Crews()
     statuses, files = StatusFiles(out), EnvoyFiles(out)
     passes = Passes(
         world=world,
@@ -166,7 +167,7 @@ def assembled(classes: int, pools: int, out: Path) -> Iterator[tuple[Passes, Rea
 
 async def seconds_of(passes: Passes) -> float:
     started = time.perf_counter()
-    await passes.run(KEY, prompt=False)
+    await passes.run(KEY, Haste(prompt=False, change=asyncio.Event()))
     return time.perf_counter() - started
 
 

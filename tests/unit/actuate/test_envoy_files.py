@@ -109,7 +109,7 @@ def test_a_preview_tells_the_difference_and_writes_nothing(tmp_path: Path) -> No
     assert list(tmp_path.iterdir()) == []
     actuator.act(limited())
     assert actuator.preview(limited()) == ""
-    assert "default.max_requests: 5" in actuator.preview(limited(in_flight_limit=5))
+    assert 'default.max_requests": 5' in actuator.preview(limited(in_flight_limit=5))
 
 
 def replaced_by_a_file(out: Path) -> Path:
