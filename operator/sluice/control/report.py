@@ -19,7 +19,7 @@ from sluice.control.judging import Verdict, verdict
 from sluice.control.ports import FleetKey, Ref, Resource, epoch_seconds, rfc3339
 from sluice.model.decision import Decision, Receipt, Targets
 from sluice.model.demand import ClassDemand, Demand
-from sluice.model.fleet import Fleet, Mode, WorkloadClass
+from sluice.model.fleet import DataPlaneKind, Fleet, Mode, WorkloadClass
 from sluice.model.reasons import ConditionType, Finding, Reason
 from sluice.model.signal import Source
 from sluice.model.snapshot import Observation, PoolSupply
@@ -198,6 +198,8 @@ def _effective_default(account: Account) -> Verdict:
     type_ = ConditionType.EFFECTIVE
     if not _enforcing(account):
         return Verdict(type_, "Unknown", Reason.NOT_ENFORCING, "nothing is enforced in this mode")
+    if account.fleet is not None and account.fleet.data_plane.kind is DataPlaneKind.CONFIG_MAP:
+        return Verdict(type_, "Unknown", Reason.NOT_VERIFIED, "whoever reads the plan enforces it: nothing to compare")
     before = account.resource.status.conditions if account.resource is not None else ()
     last = next((condition for condition in before if condition.type == type_.value), None)
     if last is None or last.reason == Reason.NOT_ENFORCING.value:
