@@ -104,15 +104,19 @@ def _advance_prompts(sim: Sim, replica: Array, tokens: float) -> None:
 
 
 @inner
-def settle(sim: Sim, r: int, now: float) -> None:
-    """Bring a replica's clocks to ``now``: in the network at any time, else at a boundary."""
+def settle(sim: Sim, r: int, now: float, ended: bool) -> None:
+    """Bring a replica's clocks to ``now``: in the network at any time, else at a boundary.
+
+    At the end of its span a replica has done exactly the planned iterations: computed
+    from the time, a rounding error could leave a remainder too short to ever pass.
+    """
     replica = sim.replicas[r]
     elapsed = now - replica.since
     replica.since = now
-    if replica.decodes + replica.prefills == 0 or elapsed <= 0.0:
+    if replica.decodes + replica.prefills == 0:
         return
     steps = replica.steps
-    if sim.core[0].fluid:
+    if not ended:
         steps = min(steps, elapsed / replica.tau)
     replica.busy += elapsed
     sim.core[0].iterations += steps
@@ -301,7 +305,7 @@ def touch(sim: Sim, r: int, now: float) -> None:
         return
     idle = replica.decodes + replica.prefills == 0
     if sim.core[0].fluid or idle:
-        settle(sim, r, now)
+        settle(sim, r, now, False)
         mark(sim, r)
         return
     _cut(sim, r, now)

@@ -114,7 +114,7 @@ def _absorb(sim: Sim, r: int) -> None:
 @inner
 def _end_span(sim: Sim, r: int, now: float) -> None:
     """A replica reached the end of its span."""
-    settle(sim, r, now)
+    settle(sim, r, now, True)
     mark(sim, r)
     _collect_decodes(sim, r, now)
     _collect_prompts(sim, r, now)
@@ -289,5 +289,5 @@ def settle_all(sim: Sim, horizon: float) -> None:
     """Count the occupancy of spans in progress at the end (the network only: its spans stop anywhere)."""
     for r in range(len(sim.replicas)):
         if sim.core[0].fluid:
-            settle(sim, r, horizon)
+            settle(sim, r, horizon, False)
             plan_span(sim, r)

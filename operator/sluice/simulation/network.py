@@ -6,8 +6,7 @@ the same program that the operator solves.
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,6 +17,7 @@ from sluice.model.plan import Band, Plan
 from sluice.model.signal import Source
 from sluice.model.snapshot import PoolSupply
 from sluice.planning import Problem, plan
+from sluice.planning.promises import Promise
 from sluice.policy.admission import LaneTerms
 from sluice.simulation.measure import Measure, Prices, measure
 from sluice.simulation.regime import Fidelity, Guidance, Regime
@@ -102,25 +102,7 @@ class Instance:
 
     def scaled(self, factor: float) -> Instance:
         """The same classes at ``factor`` times the arrivals."""
-        classes = tuple(
-            NetworkClass(
-                prompt_tokens=c.prompt_tokens,
-                output_tokens=c.output_tokens,
-                rate=c.rate * factor,
-                abandonment_rate=c.abandonment_rate,
-            )
-            for c in self.classes
-        )
-        return Instance(
-            classes=classes,
-            slots=self.slots,
-            chunk_tokens=self.chunk_tokens,
-            mixed_base_seconds=self.mixed_base_seconds,
-            per_token_seconds=self.per_token_seconds,
-            solo_seconds=self.solo_seconds,
-            prompt_price=self.prompt_price,
-            output_price=self.output_price,
-        )
+        return replace(self, classes=tuple(replace(c, rate=c.rate * factor) for c in self.classes))
 
     def token_load(self) -> float:
         """Offered use of the token row over its capacity: above 1 the fleet is overloaded."""
@@ -146,30 +128,38 @@ PAPER_8B = Instance(
 
 
 def random_instance(seed: int, classes: int) -> Instance:
-    """A draw from the ranges of section 6.3 as model page section 6.4 narrows them."""
+    """A draw from the ranges of section 6.3; draws outside Prop 3.2's condition are drawn again.
+
+    alpha .015-.02, beta 1e-5-1e-3, gamma 10-50, lengths 200-3000, rates .25 or .5 times
+    2/I: heavily overloaded (model page section 6.4).
+    """
     source = np.random.Generator(np.random.Philox(key=seed))
-    rate = 2.0 / classes
-    return Instance(
-        classes=tuple(
-            NetworkClass(
-                prompt_tokens=float(source.uniform(200, 3000)),
-                output_tokens=float(source.uniform(200, 3000)),
-                rate=float(source.choice([0.25, 0.5])) * rate,
-                abandonment_rate=0.1,
-            )
-            for _ in range(classes)
-        ),
-        slots=16,
-        chunk_tokens=256,
-        mixed_base_seconds=0.0174,
-        per_token_seconds=6.2e-5,
-        solo_seconds=0.022,
-        prompt_price=0.1,
-        output_price=0.2,
-    )
+    while True:
+        instance = Instance(
+            classes=tuple(
+                NetworkClass(
+                    prompt_tokens=float(source.uniform(200, 3000)),
+                    output_tokens=float(source.uniform(200, 3000)),
+                    rate=float(source.choice([0.25, 0.5])) * 2.0 / classes,
+                    abandonment_rate=0.1,
+                )
+                for _ in range(classes)
+            ),
+            slots=16,
+            chunk_tokens=256,
+            mixed_base_seconds=float(source.uniform(0.015, 0.02)),
+            per_token_seconds=float(source.uniform(1e-5, 1e-3)),
+            solo_seconds=1.0 / float(source.uniform(10, 50)),
+            prompt_price=0.1,
+            output_price=0.2,
+        )
+        if instance.displacement() >= 0 and instance.pool.mixed_seconds > instance.solo_seconds:
+            return instance
 
 
-def solved(instance: Instance, replicas: int, charging: Charging = Charging.BUNDLED) -> Plan:
+def solved(
+    instance: Instance, replicas: int, charging: Charging = Charging.BUNDLED, promises: tuple[Promise, ...] = ()
+) -> Plan:
     """The planner's optimum for ``replicas`` replicas."""
     fleet = Fleet(namespace="paper", name="network", charging=charging, pools=(instance.pool,))
     workloads = tuple(
@@ -181,7 +171,8 @@ def solved(instance: Instance, replicas: int, charging: Charging = Charging.BUND
         )
     )
     supply = PoolSupply(pool=POOL_NAME, ready=replicas, source=Source.PRIOR)
-    outcome = plan(Problem.of(fleet, workloads, demand, (supply,)), now=0.0)
+    problem = replace(Problem.of(fleet, workloads, demand, (supply,)), promises=promises)
+    outcome = plan(problem, now=0.0)
     if outcome.plan is None:
         raise PlanningError(outcome.message)
     return outcome.plan
@@ -327,8 +318,3 @@ def _value(requests: object, trial: Trial) -> float:
     else:
         total = (prompt + output)[done].sum()
     return float(total / (trial.horizon_seconds - trial.warmup_seconds))
-
-
-def seconds_for(requests: float, instance: Instance, replicas: int) -> float:
-    """A horizon with about ``requests`` arrivals."""
-    return requests / (replicas * sum(c.rate for c in instance.classes)) if instance.classes else math.nan

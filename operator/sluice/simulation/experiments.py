@@ -1,0 +1,357 @@
+"""The paper's experiments and the targets T1-T7 of the model page, each as one function.
+
+Every function takes a ``Runner`` (how trials are run: in this process or several) and a
+``Scale`` (quick or full) and returns claims with their evidence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import numpy as np
+
+from sluice.model.fleet import Charging
+from sluice.planning.promises import Promise, PromiseKind
+from sluice.simulation.catalogue import NETWORK
+from sluice.simulation.checks import all_checks
+from sluice.simulation.claims import Chart, Claim, Line, Table, verdict_of
+from sluice.simulation.measure import interval_of
+from sluice.simulation.network import PAPER_8B, Trial, TrialResult, random_instance, run_trial, solved
+
+Runner = Callable[[Sequence[Trial]], list[TrialResult]]
+
+
+def run_here(trials: Sequence[Trial]) -> list[TrialResult]:
+    """Run trials one after the other in this process."""
+    return [run_trial(trial) for trial in trials]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scale:
+    """How much to run."""
+
+    sizes: tuple[int, ...]
+    seeds: int
+    horizon_seconds: float
+    instances: int
+    panel_classes: tuple[int, ...]
+    panel_replicas: int
+    large: int
+    """Replicas of the occupancy experiments."""
+
+
+QUICK = Scale(
+    sizes=(5, 20, 50, 200, 500),
+    seeds=3,
+    horizon_seconds=900.0,
+    instances=12,
+    panel_classes=(2, 4),
+    panel_replicas=100,
+    large=500,
+)
+FULL = Scale(
+    sizes=(5, 20, 50, 200, 500, 2000),
+    seeds=10,
+    horizon_seconds=2400.0,
+    instances=100,
+    panel_classes=(2, 4, 8),
+    panel_replicas=500,
+    large=500,
+)
+
+CONVERGING = ("GG-SP", "HG-SP", "CG-SP", "GG-WSP", "XI-WSP", "FI-WSP")
+PANEL = ("FI-WSP", "GI-WSP", "FG-SP", "GF-WSP", "GG-SP", "GG-WSP", "XI-WSP", "XG-WSP")
+EXPECTED_VALUES = ((Charging.BUNDLED, 297.716190347), (Charging.SEPARATE, 298.597982955))
+"""Model page section 2.4."""
+FAIRNESS_VALUES = ((0.0, 134.0), (0.02, 153.5), (0.05, 182.7), (0.10, 231.5), (0.15, 280.2), (0.177, 297.7))
+"""Model page section 4.4: value per replica over the bound on prefill unfairness."""
+
+
+def _trial(regime: str, n: int, seed: int, scale: Scale) -> Trial:
+    """The paper's instance; small fleets run longer so that every point has requests enough."""
+    horizon = scale.horizon_seconds * max(1.0, min(6.0, 60.0 / n))
+    return Trial(
+        instance=PAPER_8B,
+        replicas=n,
+        regime=NETWORK[regime],
+        horizon_seconds=horizon,
+        warmup_seconds=scale.horizon_seconds / 3,
+        seed=seed,
+        index=PAPER_8B.token_row_index(),
+    )
+
+
+def program_values() -> Claim:
+    """T1: the linear program's values."""
+    rows = []
+    worst = 0.0
+    for charging, expected in EXPECTED_VALUES:
+        found = solved(PAPER_8B, 1, charging).value_per_second
+        worst = max(worst, abs(found / expected - 1))
+        rows.append((charging.value, expected, f"{found:.9f}", f"{found / expected - 1:.1e}"))
+    table = Table(title="LP values", columns=("charging", "expected", "found", "relative error"), rows=tuple(rows))
+    return Claim(
+        name="T1",
+        statement="The programs (40) and (42) have the values of model page section 2.4 to 1e-6",
+        verdict=verdict_of(holds=worst < 1e-6),
+        evidence=f"largest relative error {worst:.1e}",
+        tables=(table,),
+    )
+
+
+def convergence(run: Runner, scale: Scale) -> Claim:
+    """T2: the literal gate-and-route comes within 3 % of R* at n=500, and the gap shrinks in n."""
+    results = run(
+        [_trial(name, n, seed, scale) for name in CONVERGING for n in scale.sizes for seed in range(1, scale.seeds + 1)]
+    )
+    shares = {
+        (name, n): interval_of([r.share for r in results if _is(r, name, n)])
+        for name in CONVERGING
+        for n in scale.sizes
+    }
+    rows = tuple((name, *(str(shares[name, n]) for n in scale.sizes)) for name in CONVERGING)
+    gaps = [1.0 - shares["GG-SP", n].mean for n in scale.sizes]
+    slope = float(np.polyfit(np.log(scale.sizes), np.log(np.maximum(gaps, 1e-4)), 1)[0])
+    large = shares["GG-SP", 500].mean
+    lines = tuple(
+        Line(
+            label=name,
+            x=tuple(map(float, scale.sizes)),
+            y=tuple(shares[name, n].mean for n in scale.sizes),
+            error=tuple(shares[name, n].half_width for n in scale.sizes),
+        )
+        for name in CONVERGING
+    )
+    return Claim(
+        name="T2",
+        statement="Gate-and-route comes within 3 % of R* at n=500, and its gap shrinks with n",
+        verdict=verdict_of(holds=large >= 0.97 and gaps[-1] < gaps[0]),
+        evidence=f"share of R* at n=500: {large:.4f}; gap ~ n^{slope:.2f} (the diffusion scale would be n^-0.5)",
+        tables=(Table(title="Share of R* over n", columns=("regime", *(f"n={n}" for n in scale.sizes)), rows=rows),),
+        charts=(
+            Chart(
+                name="convergence",
+                title="Value over the LP bound, the paper's instance",
+                x_label="replicas",
+                y_label="share of R*",
+                lines=lines,
+                logarithmic_x=True,
+                level=1.0,
+            ),
+        ),
+    )
+
+
+def _is(result: TrialResult, name: str, n: int) -> bool:
+    return result.trial.regime.name == name and result.trial.replicas == n
+
+
+def panel_trials(classes: int, scale: Scale, names: Iterable[str]) -> list[Trial]:
+    """Random instances under every regime, with common random numbers."""
+    trials = []
+    for number in range(scale.instances):
+        instance = random_instance(1000 * classes + number, classes)
+        trials += [
+            Trial(
+                instance=instance,
+                replicas=scale.panel_replicas,
+                regime=NETWORK[name],
+                horizon_seconds=scale.horizon_seconds,
+                warmup_seconds=scale.horizon_seconds / 3,
+                seed=number + 1,
+                index=instance.token_row_index(),
+            )
+            for name in names
+        ]
+    return trials
+
+
+def _shares(
+    results: Sequence[TrialResult], names: Sequence[str]
+) -> dict[str, np.ndarray[tuple[int], np.dtype[np.float64]]]:
+    return {name: np.array([r.share for r in results if r.trial.regime.name == name]) for name in names}
+
+
+def baselines(run: Runner, scale: Scale) -> tuple[Claim, ...]:
+    """T3 and the rest of section 6.3: who beats whom on random instances."""
+    tables: list[Table] = []
+    first: dict[str, np.ndarray[tuple[int], np.dtype[np.float64]]] = {}
+    for classes in scale.panel_classes:
+        shares = _shares(run(panel_trials(classes, scale, PANEL)), PANEL)
+        first = first or shares
+        rows = tuple((name, float(v.mean()), float(v.min()), float(v.std(ddof=1))) for name, v in shares.items())
+        title = f"{classes} classes, n={scale.panel_replicas}, {scale.instances} instances: share of R*"
+        tables.append(Table(title=title, columns=("regime", "mean", "worst", "s.d."), rows=rows))
+    separate = _separate_panel(run, scale)
+    return (
+        _versus(
+            "T3a",
+            "The gate alone beats first come first served: FI-WSP < GI-WSP",
+            first["GI-WSP"] - first["FI-WSP"],
+            tuple(tables),
+        ),
+        _versus(
+            "T3b",
+            "A partition without a gate is worse than the baseline: FG-SP < FI-WSP",
+            first["FI-WSP"] - first["FG-SP"],
+            (),
+        ),
+        _versus("Fig7-GG", "The proposed GG-SP is best: GG-SP > GI-WSP", first["GG-SP"] - first["GI-WSP"], ()),
+        _versus(
+            "Fig7-GF",
+            "Prefill-first is ruinous for bundled revenue: GF-WSP < FI-WSP",
+            first["FI-WSP"] - first["GF-WSP"],
+            (),
+        ),
+        _versus(
+            "Fig7-GF-separate",
+            "Prefill-first is best for separate revenue: GF-WSP > GI-WSP",
+            separate["GF-WSP"] - separate["GI-WSP"],
+            (),
+        ),
+    )
+
+
+def _separate_panel(run: Runner, scale: Scale) -> dict[str, np.ndarray[tuple[int], np.dtype[np.float64]]]:
+    names = ("GF-WSP", "GI-WSP")
+    smaller = replace(scale, instances=max(8, scale.instances // 2))
+    trials = [replace(t, charging=Charging.SEPARATE) for t in panel_trials(scale.panel_classes[0], smaller, names)]
+    return _shares(run(trials), names)
+
+
+def _versus(
+    name: str, statement: str, advantage: np.ndarray[tuple[int], np.dtype[np.float64]], tables: tuple[Table, ...]
+) -> Claim:
+    """A claim of the form "this beats that", judged by the paired 95 % interval."""
+    paired = interval_of(advantage)
+    return Claim(
+        name=name,
+        statement=statement,
+        verdict=verdict_of(holds=paired.mean > 0, decided=abs(paired.mean) > paired.half_width),
+        evidence=f"paired difference {paired} of R* over {len(advantage)} instances",
+        tables=tables,
+    )
+
+
+def split_router(run: Runner, scale: Scale) -> Claim:
+    """T4: under the SLI router occupancies reach the canonical split."""
+    results = run([_trial("SLI-SP", scale.large, seed, scale) for seed in range(1, scale.seeds + 1)])
+    n, planned = scale.large, results[0].plan
+    rows, worst = [], 0.0
+    for i, entry in enumerate(planned.classes):
+        measured = [r.measure.classes[i] for r in results]
+        for label, target, found in (
+            ("prefill x", entry.prefill, [m.prefill for m in measured]),
+            ("decode mixed y_m", entry.decode_mixed, [m.decode_mixed for m in measured]),
+            ("decode solo y_s", entry.decode_solo, [m.decode_solo for m in measured]),
+        ):
+            interval = interval_of([value / n for value in found])
+            worst = max(worst, abs(interval.mean / (target / n) - 1))
+            rows.append((f"class {entry.name}", label, target / n, str(interval)))
+    table = Table(
+        title=f"Occupancy per replica, SLI-aware gate-and-route, n={n}",
+        columns=("class", "occupancy", "planned", "simulated"),
+        rows=tuple(rows),
+    )
+    return Claim(
+        name="T4",
+        statement="Under the SLI router every class's occupancies come near the canonical split",
+        verdict=verdict_of(holds=worst < 0.10),
+        evidence=f"largest relative distance {worst:.3f} (10 % allowed)",
+        tables=(table,),
+    )
+
+
+def prices_of_promises() -> Claim:
+    """T5: what prefill fairness costs (model page section 4.4)."""
+    rows, worst, found = [], 0.0, []
+    for bound, expected in FAIRNESS_VALUES:
+        promise = Promise(kind=PromiseKind.PREFILL_FAIRNESS, target=bound)
+        value = solved(PAPER_8B, 1, promises=(promise,)).value_per_second
+        found.append(value)
+        worst = max(worst, abs(value - expected))
+        rows.append((bound, expected, value))
+    table = Table(
+        title="Value over the bound eta1 on prefill unfairness", columns=("eta1", "expected", "found"), rows=tuple(rows)
+    )
+    chart = Chart(
+        name="fairness",
+        title="What prefill fairness costs",
+        x_label="largest allowed x_i - x_j",
+        y_label="value per second and replica",
+        lines=(Line(label="program", x=tuple(b for b, _ in FAIRNESS_VALUES), y=tuple(found)),),
+    )
+    return Claim(
+        name="T5",
+        statement="Prefill fairness is dear: the shape of model page section 4.4",
+        verdict=verdict_of(holds=worst < 0.06),
+        evidence=f"largest distance {worst:.3f} (the table there is rounded to .1)",
+        tables=(table,),
+        charts=(chart,),
+    )
+
+
+def batch_sweep(run: Runner, scale: Scale) -> Claim:
+    """T6: R* rises with B and saturates once all demand is served."""
+    slots = (4, 8, 12, 16, 20, 24, 32)
+    values = [solved(replace(PAPER_8B, slots=b), 1).value_per_second for b in slots]
+    trials = [
+        replace(
+            _trial("XI-WSP", 100, 1, scale), instance=(inst := replace(PAPER_8B, slots=b)), index=inst.token_row_index()
+        )
+        for b in slots
+    ]
+    simulated = [r.value for r in run(trials)]
+    rising = all(b >= a - 1e-9 for a, b in pairwise(values))
+    saturated = abs(values[-1] / values[-2] - 1) < 1e-9
+    rows = tuple(zip(map(float, slots), values, simulated, strict=True))
+    axis = tuple(map(float, slots))
+    chart = Chart(
+        name="batch",
+        title="Value over the batch size",
+        x_label="slots B",
+        y_label="value per second and replica",
+        lines=(
+            Line(label="R*", x=axis, y=tuple(values)),
+            Line(label="simulated, index gate", x=axis, y=tuple(simulated)),
+        ),
+    )
+    return Claim(
+        name="T6",
+        statement="R*(B) rises with B and saturates once all demand is served",
+        verdict=verdict_of(holds=rising and saturated),
+        evidence=f"R*: {values[0]:.1f} at B={slots[0]} to {values[-1]:.1f} at B={slots[-1]}; saturated: {saturated}",
+        tables=(Table(title="Value over B", columns=("B", "R*", "simulated (index gate, n=100)"), rows=rows),),
+        charts=(chart,),
+    )
+
+
+def separate_gate(run: Runner, scale: Scale) -> Claim:
+    """Theorem 4.2 at finite n: prioritize-and-route under separate charging."""
+    index = tuple(c.output_tokens / c.prompt_tokens for c in PAPER_8B.classes)
+    trials = [
+        replace(_trial("PG-SP", scale.large, seed, scale), charging=Charging.SEPARATE, index=index)
+        for seed in range(1, scale.seeds + 1)
+    ]
+    shares = interval_of([r.share for r in run(trials)])
+    return Claim(
+        name="Thm4.2",
+        statement="Prioritize-and-route approaches the separate optimum",
+        verdict=verdict_of(holds=shares.mean > 0.98),
+        evidence=f"share of R~* at n={scale.large}: {shares}",
+    )
+
+
+def closed_forms() -> Claim:
+    """The engine beside formulas."""
+    checks = all_checks()
+    rows = tuple((c.name, c.expected, str(c.simulated), "agrees" if c.agrees else "differs") for c in checks)
+    return Claim(
+        name="closed-forms",
+        statement="The engine agrees with M/M/c, M/M/c+M, the LP bound and the fluid limits",
+        verdict=verdict_of(holds=all(c.agrees for c in checks)),
+        evidence=f"{sum(c.agrees for c in checks)} of {len(checks)} agree",
+        tables=(Table(title="Engine beside closed forms", columns=("check", "formula", "simulated", ""), rows=rows),),
+    )
