@@ -15,6 +15,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from sluice.control.ports import FleetKey, Ref
 from sluice.control.workers import Overloaded, Workers
 from sluice.model.plan import Plan
@@ -66,6 +68,13 @@ class StatusFiles:
         else:
             await self._put(path, text)
         self._plans[key] = plan
+
+    def kept_plan(self, key: FleetKey) -> Plan | None:
+        """The plan in the file."""
+        try:
+            return Plan.model_validate_json(_text(self._out / f"plan.{key[0]}.{key[1]}.json") or "")
+        except ValidationError:
+            return None
 
     def forget(self, ref: Ref) -> None:
         """The object is gone: its status goes too."""

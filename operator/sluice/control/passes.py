@@ -152,7 +152,8 @@ class Passes:
         """The first pass after a start: the plan from status, the targets from the data plane."""
         if memory.recalled:
             return
-        plan = plan_from_status(resource, classes)
+        key = resource.metadata.namespace, resource.metadata.name
+        plan = self._telling.kept_plan(key) or plan_from_status(resource, classes)
         memory.decide = DecideMemory(plan=plan)
         if resolved.fleet is None:
             return

@@ -143,6 +143,10 @@ class StatusSink(Protocol):
         """Put the plan where people look for it, where status is not such a place. Never raises."""
         ...
 
+    def kept_plan(self, key: FleetKey) -> Plan | None:
+        """The plan that an operator before us kept; None where status is all there is."""
+        ...
+
 
 class Recorder(Protocol):
     """Where events are told."""

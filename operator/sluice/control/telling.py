@@ -48,6 +48,10 @@ class Telling:
         """The plan in force, for those who read it whole."""
         await self._sink.keep_plan(key, plan)
 
+    def kept_plan(self, key: FleetKey) -> Plan | None:
+        """The whole plan that an operator before us kept."""
+        return self._sink.kept_plan(key)
+
     async def survey(self, view: WorldView, now: float) -> None:
         """The status of profiles, and of objects that cannot be read and have no good version in force."""
         for profile in view.profiles:

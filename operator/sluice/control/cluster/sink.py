@@ -62,6 +62,10 @@ class ClusterStatus:
         """The plan is in status, and in Enforce in its ConfigMap."""
         del key, plan
 
+    def kept_plan(self, key: FleetKey) -> None:
+        """Status has all that a plan needs to go on."""
+        del key
+
 
 class ClusterSecrets:
     """Reads single Secrets; needs ``get`` on those names and nothing else."""
