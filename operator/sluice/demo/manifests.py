@@ -154,7 +154,7 @@ def _fleet(scene: Scene, ports: Ports) -> Document:
             "mode": "Enforce",
             "dataPlane": {
                 "kind": "EnvoyFiles",
-                "limit": scene.limit,
+                "limit": scene.limit.value,
                 "adminAddress": f"127.0.0.1:{ports.admin}",
                 "listenerPort": ports.proxy,
             },

@@ -58,7 +58,7 @@ def test_the_api_accepts_every_manifest() -> None:
     ]
     fleet, classes = manifests.resolved(manifests.text(SCENE, PORTS, 10.0))
     assert fleet.mode is Mode.ENFORCE
-    assert fleet.data_plane.limit is LimitKind.IN_FLIGHT
+    assert fleet.data_plane.limit is LimitKind.RATE
     assert [entry.ttft_promise_seconds for entry in classes] == [2.0, 1.0]
 
 
