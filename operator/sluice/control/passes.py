@@ -250,7 +250,7 @@ class Passes:
         judged, memory.verify = verify(gathered.snapshot, standing, memory.verify)
         receipt, preview = await self._act(gathered, decision, memory)
         problems = receipt.problems if receipt is not None else ()
-        effective = judged if gathered.fleet.mode is Mode.ENFORCE else ()
+        effective = judged if gathered.fleet.mode is Mode.ENFORCE and standing is not None else ()
         account = Account(
             key=key,
             now=gathered.snapshot.now,

@@ -200,9 +200,11 @@ def _effective_default(account: Account) -> Verdict:
         return Verdict(type_, "Unknown", Reason.NOT_ENFORCING, "nothing is enforced in this mode")
     if account.fleet is not None and account.fleet.data_plane.kind is DataPlaneKind.CONFIG_MAP:
         return Verdict(type_, "Unknown", Reason.NOT_VERIFIED, "whoever reads the plan enforces it: nothing to compare")
+    if account.in_force is None:
+        return Verdict(type_, "Unknown", Reason.NOT_VERIFIED, "nothing was written yet")
     before = account.resource.status.conditions if account.resource is not None else ()
     last = next((condition for condition in before if condition.type == type_.value), None)
-    if last is None or last.reason == Reason.NOT_ENFORCING.value:
+    if last is None or account.standing is None or last.reason == Reason.NOT_ENFORCING.value:
         return Verdict(type_, "Unknown", Reason.NOT_VERIFIED, "just written: the data plane is given time to follow")
     return Verdict(type_, last.status, Reason(last.reason), last.message)
 
