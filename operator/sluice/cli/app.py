@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from sluice.cli import demo, explain, gate, plan, profile, run
+from sluice.cli import demo, explain, gate, plan, profile, reproduce, run, simulate
 
 application = typer.Typer(
     name="sluice",
@@ -24,7 +24,9 @@ application.command("explain")(explain.explain)
 application.command("gate")(gate.gate)
 application.command("plan")(plan.plan)
 application.add_typer(profile.application, name="profile")
+application.command("reproduce")(reproduce.reproduce)
 application.command("run")(run.run)
+application.command("simulate")(simulate.simulate)
 
 
 def main() -> None:

@@ -1,0 +1,39 @@
+"""``sluice simulate``: what each policy would have earned, and what users would have seen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def simulate(  # noqa: PLR0913, PLR0917 -- one argument per option of the command
+    files: Annotated[list[Path], typer.Option("--files", "-f", help="Manifest files or directories.")],
+    trace: Annotated[
+        list[str] | None, typer.Option(help="CLASS=FILE, or FILE with --class-column; synthetic traffic without.")
+    ] = None,
+    class_column: Annotated[str | None, typer.Option(help="Column of the trace that names the class.")] = None,
+    policy: Annotated[list[str] | None, typer.Option(help="Policies to compare; all defaults without.")] = None,
+    replicas: Annotated[list[str] | None, typer.Option(help="Replicas of a pool: pool=12.")] = None,
+    seconds: Annotated[float, typer.Option(help="Length of synthetic traffic.")] = 600.0,
+    seed: Annotated[int, typer.Option(help="Seed of all draws.")] = 1,
+    output: Annotated[str, typer.Option("--output", "-o", help="table or json.")] = "table",
+    png: Annotated[Path | None, typer.Option(help="Folder for figures.")] = None,
+) -> None:
+    """Simulate a fleet under several policies, at iteration level, with the same requests for each."""
+    from sluice.cli.simulate_answers import Request, run  # noqa: PLC0415 -- the engine loads only when it is used
+
+    request = Request(
+        files=tuple(files),
+        traces=tuple(trace or ()),
+        class_column=class_column,
+        policies=tuple(policy or ()),
+        replicas=tuple(replicas or ()),
+        seconds=seconds,
+        seed=seed,
+        output=output,
+        png=png,
+    )
+    if not run(request):
+        raise typer.Exit(1)
