@@ -83,6 +83,7 @@ def _pool(pool: PoolSpec, profile: IterationProfileResource) -> Pool:
         endpoints=tuple(Endpoint(address=entry.address, port=entry.port) for entry in pool.endpoints or ()),
         pod_selector=tuple(sorted(pool.pod_selector.match_labels.items())) if pool.pod_selector else (),
         profile=profile.metadata.name,
+        use_observed_law=pool.observed_law == "Use",
     )
 
 

@@ -135,12 +135,47 @@ class IterationProfileSpec(Declared):
         )
 
 
+class ObservedLaw(Reported):
+    """The law as one pool's engines keep it while serving, beside the declared one."""
+
+    fleet: str = Field(max_length=253, description="InferenceFleet of the pool, in the profile's namespace.")
+    pool: str = Field(max_length=63, description="The pool.")
+    solo_nanoseconds: int = Field(ge=0, description="Observed soloNanoseconds.")
+    mixed_base_nanoseconds: int = Field(description="Observed mixedBaseNanoseconds.")
+    per_token_nanoseconds: int = Field(ge=0, description="Observed perTokenNanoseconds.")
+    per_sequence_nanoseconds: int = Field(ge=0, description="Observed perSequenceNanoseconds.")
+    drift_permille: int = Field(
+        description="How much slower (above 0) or faster iterations are at the pool's slots and chunk, permille."
+    )
+    samples: int = Field(ge=0, description="Samples behind it when it was written.")
+
+    @classmethod
+    def of(cls, fleet: str, pool: str, law: IterationLaw, *, drift: float, samples: int) -> ObservedLaw:
+        """From the law in seconds."""
+        return cls(
+            fleet=fleet,
+            pool=pool,
+            solo_nanoseconds=round(law.solo_seconds * NANOSECONDS),
+            mixed_base_nanoseconds=round(law.mixed_base_seconds * NANOSECONDS),
+            per_token_nanoseconds=round(law.per_token_seconds * NANOSECONDS),
+            per_sequence_nanoseconds=round(law.per_sequence_seconds * NANOSECONDS),
+            drift_permille=round(drift * 1000),
+            samples=samples,
+        )
+
+
 class IterationProfileStatus(Reported):
     """What was found about the profile."""
 
     observed_generation: int = Field(default=0, ge=0, description="Generation of the spec that was read last.")
     conditions: tuple[Condition, ...] = Field(
         default=(), max_length=16, description="Accepted and Ready.", json_schema_extra=list_map("type")
+    )
+    observed: tuple[ObservedLaw, ...] = Field(
+        default=(),
+        max_length=256,
+        description="The law as it is observed while serving, one entry a pool.",
+        json_schema_extra=list_map("fleet", "pool"),
     )
 
 

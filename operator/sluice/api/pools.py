@@ -103,6 +103,11 @@ class PoolSpec(Declared):
         description="SameReplica: a request decodes where it was prefilled. AnyReplica: the engines move the KV cache, "
         "so decoding may happen elsewhere in the pool. Recorded; plans are the same for both so far.",
     )
+    observed_law: Literal["Report", "Use"] = Field(
+        default="Report",
+        description="Report: the law that is observed while serving stands in the profile's status, and a condition "
+        "tells when it has drifted. Use: plans are made with it.",
+    )
     cost_per_hour: Money | None = Field(
         default=None, description='Money per replica and hour, a decimal string such as "2.49". Recorded for reports.'
     )

@@ -20,7 +20,7 @@ MESSAGE_LIMIT = 400
 """Characters; what is longer belongs into status."""
 BY_CHOICE = frozenset({Reason.NOT_ENFORCING.value, Reason.NOT_CONFIGURED.value})
 """What the user asked for is no news."""
-NEGATIVE = frozenset({ConditionType.STALLED.value, ConditionType.DEGRADED.value})
+NEGATIVE = frozenset({ConditionType.STALLED.value, ConditionType.DEGRADED.value, ConditionType.DRIFTED.value})
 
 
 class EventType(StrEnum):

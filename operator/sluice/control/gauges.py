@@ -15,7 +15,7 @@ Labels = tuple[tuple[str, str], ...]
 Figures = Mapping[tuple[str, Labels], float]
 
 _LEVEL = {"True": 1.0, "False": 0.0}
-_SHOWN = (*SUMMARY, ConditionType.READY, ConditionType.STALLED, ConditionType.DEGRADED)
+_SHOWN = (*SUMMARY, ConditionType.READY, ConditionType.STALLED, ConditionType.DEGRADED, ConditionType.DRIFTED)
 
 
 def figures(

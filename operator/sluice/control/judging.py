@@ -42,6 +42,8 @@ GOOD = frozenset(
 )
 OPEN = frozenset({Reason.PENDING, Reason.NOT_VERIFIED})
 """Nobody knows yet: Unknown."""
+NEGATIVE = (ConditionType.STALLED, ConditionType.DEGRADED, ConditionType.DRIFTED)
+"""Present only when true."""
 SPEC_FAULTS = frozenset({Reason.INVALID, Reason.CONTRADICTORY_PRICES, Reason.OVERLAPPING_MATCH, Reason.POOL_NOT_FOUND})
 """Only a change of the spec can help: ``Stalled``."""
 MESSAGES_SHOWN = 3
@@ -61,7 +63,7 @@ class Verdict:
 
 def status_of(finding: Finding) -> Status:
     """What a finding makes of its condition."""
-    if finding.condition in (ConditionType.STALLED, ConditionType.DEGRADED):
+    if finding.condition in NEGATIVE:
         return "True"
     if finding.reason in GOOD:
         return "True"
@@ -104,10 +106,10 @@ def ready(verdicts: Sequence[Verdict], *, enforcing: bool, note: str = "") -> Ve
 
 
 def negatives(findings: Iterable[Finding], verdicts: Sequence[Verdict], *, holding: str) -> tuple[Verdict, ...]:
-    """``Stalled`` and ``Degraded``, where they are true. ``holding``: id of an old plan in force, or empty."""
+    """``Stalled``, ``Degraded``, ``Drifted``, where true. ``holding``: id of an old plan in force, or empty."""
     told = tuple(findings)
     shown = []
-    for type_ in (ConditionType.STALLED, ConditionType.DEGRADED):
+    for type_ in NEGATIVE:
         absent = Verdict(type_, "False", Reason.READY, "")
         found = verdict(type_, told, absent)
         if found is absent:
@@ -123,7 +125,7 @@ def _derived(type_: ConditionType, verdicts: Sequence[Verdict], holding: str) ->
         fault = next((entry for entry in bad if entry.reason in SPEC_FAULTS), None)
         return None if fault is None else Verdict(type_, "True", fault.reason, fault.message)
     unsolved = next((entry for entry in bad if entry.type is ConditionType.SOLVED), None)
-    if unsolved is None or not holding:
+    if type_ is not ConditionType.DEGRADED or unsolved is None or not holding:
         return None
     return Verdict(type_, "True", Reason.HELD, f"plan {holding} stays in force: {unsolved.message}")
 

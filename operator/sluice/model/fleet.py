@@ -195,6 +195,8 @@ class Pool:
     endpoints: tuple[Endpoint, ...] = ()
     pod_selector: tuple[tuple[str, str], ...] = ()
     profile: str = ""
+    use_observed_law: bool = False
+    """Whether plans may use the law as it is observed while serving, instead of the declared one."""
 
     @property
     def mixed_seconds(self) -> float:

@@ -31,6 +31,8 @@ class ConditionType(StrEnum):
     """Only a change of the spec can help. Present only when true."""
     DEGRADED = "Degraded"
     """Running on an old plan, or blind. Present only when true."""
+    DRIFTED = "Drifted"
+    """Engines are faster or slower than their profile says. Present only when true."""
 
 
 class Reason(StrEnum):
@@ -104,6 +106,12 @@ class Reason(StrEnum):
     LIMIT_NOT_ENFORCED = "LimitNotEnforced", "The data plane enforces another limit than the plan's."
     WEIGHTS_NOT_FOLLOWED = "WeightsNotFollowed", "Measured shares differ from the plan's weights."
     NOT_VERIFIED = "NotVerified", "Nothing tells what the data plane does: no counters, or no traffic yet."
+
+    LAW_DRIFTED = (
+        "LawDrifted",
+        "A pool's engines are faster or slower than its IterationProfile says; the message tells by how much. "
+        "Profile the engine again, or let the pool use the observed law.",
+    )
 
     READY = "Ready", "Planned, written and obeyed."
     BLIND = "Blind", "No fresh samples for longer than blindAfterSeconds: the safe plan is held."

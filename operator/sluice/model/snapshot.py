@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from sluice.model.engine_sample import EngineSample
 from sluice.model.fleet import Fleet, WorkloadClass
 from sluice.model.reasons import Finding
 from sluice.model.signal import Gap, Sample, Signal, Source
@@ -59,6 +60,8 @@ class Observation:
     unrouted_rate: Sample | None = None
     """Requests per second at the listener that no route takes; they take no capacity."""
     proxies_ready: int = 1
+    engines: Mapping[str, EngineSample] = field(default_factory=dict)
+    """What each replica's engine did over the window, by its address ``ip:port``."""
     problems: tuple[Finding, ...] = ()
     """Whole sources that failed: unreachable, refused, misconfigured."""
 

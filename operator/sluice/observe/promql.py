@@ -45,6 +45,8 @@ class Shape(StrEnum):
 
     RATE = "Rate"
     """A counter's growth per second over the window."""
+    LARGEST_RATE = "LargestRate"
+    """The same of the fastest series alone, for a counter that every label set counts as a whole."""
     MEAN = "Mean"
     """A gauge's mean over the window."""
     COUNT = "Count"
@@ -146,6 +148,8 @@ def _shaped(shape: Shape, selector: str, key: str, window_seconds: float) -> str
     window = duration(window_seconds)
     if shape is Shape.RATE:
         return f"sum by ({key}) (rate({selector}[{window}]))"
+    if shape is Shape.LARGEST_RATE:
+        return f"max by ({key}) (rate({selector}[{window}]))"
     if shape is Shape.MEAN:
         # Summed before it is averaged: a restarted proxy would count twice, as the old series and as the new one.
         return f"avg_over_time((sum by ({key}) ({selector}))[{window}:{duration(window_seconds / _MEAN_POINTS)}])"
