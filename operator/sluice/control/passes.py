@@ -28,6 +28,7 @@ from sluice.control.workers import Crews, Overloaded
 from sluice.deciding.decide import DecideMemory, decide
 from sluice.deciding.estimate import EstimateMemory, estimate
 from sluice.deciding.verify import VerifyMemory, verify
+from sluice.learning.pools import LawMemory, recalibrate_fleet
 from sluice.model.decision import ClassTarget, Decision, Receipt, Targets
 from sluice.model.demand import Demand
 from sluice.model.fleet import Fleet, Mode
@@ -58,6 +59,7 @@ class _Memory:
     """The last order that was carried out."""
     enforcing: bool = False
     recalled: bool = False
+    laws: LawMemory = field(default_factory=LawMemory)
     previewed: tuple[object, str] | None = None
     """What was previewed last, and the preview."""
 
@@ -180,10 +182,14 @@ class Passes:
     ) -> _Gathered:
         fleet = resolved.fleet
         assert fleet is not None  # noqa: S101 - the caller looked
-        around = surroundings.proxies(view, fleet, resolved.classes, memory.in_force)
-        measured = await self._observations.take(key, fleet, resolved.classes, around, haste=haste)
         complete = view.complete and "Pod" not in view.unwatched
         supplies, uncounted = count(fleet, view.objects, complete=complete)
+        around = surroundings.proxies(view, fleet, resolved.classes, memory.in_force)
+        around = replace(around, replicas=tuple(address for supply in supplies for address in supply.addresses))
+        measured = await self._observations.take(key, fleet, resolved.classes, around, haste=haste)
+        fleet, drifted, memory.laws = recalibrate_fleet(
+            fleet, supplies, measured.observation.engines, memory.laws, self._clock.now()
+        )
         snapshot = Snapshot(
             now=self._clock.now(),
             fleet=fleet,
@@ -194,6 +200,7 @@ class Passes:
                 *resolved.findings,
                 *uncounted,
                 *measured.findings,
+                *drifted,
                 *surroundings.findings(view, fleet, resolved.classes),
                 *_refused(view, key, classes),
             ),
@@ -256,6 +263,8 @@ class Passes:
             now=gathered.snapshot.now,
             resource=view.fleet(key) or gathered.resource,
             classes=view.classes_of(key),
+            profiles=view.profiles_of(key[0]),
+            laws=memory.laws,
             fleet=gathered.fleet,
             workloads=gathered.resolved.classes,
             supplies=gathered.supplies,

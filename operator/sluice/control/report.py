@@ -12,11 +12,14 @@ from pydantic import BaseModel
 
 from sluice.api.conditions import Condition
 from sluice.api.inference_fleet import InferenceFleetResource
+from sluice.api.iteration_profile import IterationProfileResource
 from sluice.api.workload_class import WorkloadClassResource
 from sluice.control import gauges, judging, statuses
 from sluice.control.events import Event, Subject, movements, transitions
 from sluice.control.judging import Verdict, verdict
+from sluice.control.observed_laws import profile_statuses
 from sluice.control.ports import FleetKey, Ref, Resource, epoch_seconds, rfc3339
+from sluice.learning.pools import LawMemory
 from sluice.model.decision import Decision, Receipt, Targets
 from sluice.model.demand import ClassDemand, Demand
 from sluice.model.fleet import DataPlaneKind, Fleet, Mode, WorkloadClass
@@ -42,6 +45,10 @@ class Account:
     """None where it could not be resolved."""
     workloads: tuple[WorkloadClass, ...] = ()
     """The classes that could be resolved."""
+    profiles: tuple[IterationProfileResource, ...] = ()
+    """The profiles of the namespace."""
+    laws: LawMemory = field(default_factory=LawMemory)
+    """What the pools' engines were observed to take."""
     supplies: tuple[PoolSupply, ...] = ()
     observation: Observation = field(default_factory=Observation)
     observation_age: float | None = None
@@ -103,6 +110,9 @@ def report(account: Account) -> Report:
         one, heard = _class_report(account, entry, fleet_verdicts)
         told.append(one)
         events += heard
+    if account.fleet is not None:
+        for profile, known in profile_statuses(account.profiles, account.fleet, account.laws):
+            told.append(Told(ref=ref_of(profile), resource=profile, status=known))
     return Report(statuses=tuple(told), events=tuple(events), figures=_figures(account, conditions))
 
 

@@ -98,4 +98,6 @@ def _profile_status(profile: IterationProfileResource, now: float) -> IterationP
         generation=profile.metadata.generation,
         now_rfc3339=rfc3339(now),
     )
-    return IterationProfileStatus(observed_generation=profile.metadata.generation, conditions=conditions)
+    return IterationProfileStatus(
+        observed_generation=profile.metadata.generation, conditions=conditions, observed=profile.status.observed
+    )

@@ -11,12 +11,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from sluice.model.engine_sample import EngineSample
 from sluice.model.fleet import Fleet, WorkloadClass
 from sluice.model.reasons import ConditionType, Finding, Reason
 from sluice.model.signal import Gap, GapReason, Sample, Signal, Source
 from sluice.model.snapshot import ClassSamples, Observation
 from sluice.observe import proxies
 from sluice.observe.catalogue import CATALOGUE, ENVOY
+from sluice.observe.engines import engine_samples
 from sluice.observe.envoy_admin import EnvoyAdmin, EnvoyAdminPort
 from sluice.observe.prometheus import Credentials, Failure, PrometheusClient, PrometheusPort, QueryError
 from sluice.observe.promql import Readings, Series, bucket_query, buckets, query, readings
@@ -63,13 +65,15 @@ class Observer:
         around = around or Proxies()
         one_pass = _Pass(fleet, tuple(classes), now, around, self._prometheus)
         admin = proxies.read_back(self._admin, fleet, classes)
-        (enforced, admin_findings), observation = await asyncio.gather(admin, one_pass.run())
+        engines = one_pass.engines()
+        (enforced, admin_findings), observation, seen = await asyncio.gather(admin, one_pass.run(), engines)
         return Observation(
             classes=observation.classes,
             enforced=enforced,
             unmatched_rate=observation.unmatched_rate,
             unrouted_rate=observation.unrouted_rate,
             proxies_ready=1 if around.ready is None else around.ready,
+            engines=seen,
             problems=(*observation.problems, *admin_findings),
         )
 
@@ -119,6 +123,12 @@ class _Pass:
             unrouted_rate=unrouted,
             problems=(*self._problems(), *proxies.miscounted(counted, self._clusters(), self._around)),
         )
+
+    async def engines(self) -> Mapping[str, EngineSample]:
+        """What each replica's engine did."""
+        if self._prometheus is None:
+            return {}
+        return await engine_samples(self._prometheus, self._around.replicas, self._now, **self._spans())
 
     def _clusters(self) -> Mapping[str, str]:
         """Class name to Envoy cluster, for the classes that have one."""

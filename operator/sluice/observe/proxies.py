@@ -27,7 +27,7 @@ from sluice.observe.reading import attribute_refusals, evaluate
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proxies:
-    """What the cluster, not Prometheus, tells of the data plane. All of it is optional."""
+    """What the cluster, not Prometheus, tells of proxies and replicas. All of it is optional."""
 
     ready: int | None = None
     """Ready proxy processes; None: not known."""
@@ -37,6 +37,8 @@ class Proxies:
     """Class name to the rate limit in force, per second of the whole fleet."""
     foreign_clusters: tuple[str, ...] = ()
     """Envoy clusters of routes that are no class's and send to our pools."""
+    replicas: tuple[str, ...] = ()
+    """Addresses ``ip:port`` of the fleet's ready replicas."""
 
 
 def shared_keys(fleet: Fleet, around: Proxies) -> tuple[str, ...]:
