@@ -20,7 +20,7 @@ class Limit(StrEnum):
 
 
 def demo(
-    seconds: Annotated[float, typer.Option(help="Length of each of the two runs, seconds.", min=5.0, max=90.0)] = 75.0,
+    seconds: Annotated[float, typer.Option(help="Length of each of the two runs, seconds.", min=5.0, max=90.0)] = 70.0,
     seed: Annotated[int, typer.Option(help="Chooses the requests of the real traces, and patience.")] = 1,
     out: Annotated[Path, typer.Option(help="Folder for the picture, plans and logs.")] = Path("out"),
     limit: Annotated[Limit, typer.Option(help="What carries the plan's admission.")] = Limit.RATE,

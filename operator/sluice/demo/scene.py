@@ -1,4 +1,4 @@
-"""The demo's setting: a fleet, two services that share it, and a busy hour in ninety seconds.
+"""The demo's setting: a fleet, two services that share it, and a busy hour in seventy seconds.
 
 Why it is realistic:
 

@@ -30,9 +30,9 @@ _LOG_WIDTH = 120
 class DemoSettings:
     """What the command line chooses."""
 
-    seconds: float = 75.0
+    seconds: float = 70.0
     """Length of each run's arrivals."""
-    drain_seconds: float = 12.0
+    drain_seconds: float = 10.0
     """How long answers may go on after them."""
     seed: int = 1
     out: Path = Path("out")
