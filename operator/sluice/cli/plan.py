@@ -17,16 +17,45 @@ class Output(StrEnum):
     YAML = "yaml"
 
 
-def plan(
+def plan(  # noqa: PLR0913, PLR0917 -- one argument per option of the command
     files: Annotated[list[Path], typer.Option("--files", "-f", help="Manifest files or directories.")],
     more: Annotated[list[Path] | None, typer.Argument(help="More files, so that -f *.yaml works.")] = None,
     output: Annotated[Output, typer.Option("--output", "-o", help="How to print it.")] = Output.TABLE,
     fleet: Annotated[str | None, typer.Option(help="The fleet to plan, where the files hold several.")] = None,
+    replicas: Annotated[
+        list[str] | None, typer.Option(help="What if a pool had more or other replicas: pool=+4 or pool=12.")
+    ] = None,
+    demand: Annotated[
+        list[str] | None, typer.Option(help="What if a class asked for more: class=x1.5, or class=40 requests/s.")
+    ] = None,
+    diff: Annotated[
+        str | None,
+        typer.Option(help="Compare with a plan: a file (-o json, -o yaml or the plan ConfigMap), or 'cluster'."),
+    ] = None,
+    sweep: Annotated[
+        str | None,
+        typer.Option(
+            help="Draw a trade-off: sli=ttft:chat:0.2..2.0, demand=chat:0.5..2, replicas=h100:2..8, price=chat:0.5..2."
+        ),
+    ] = None,
+    png: Annotated[Path | None, typer.Option(help="Where --sweep draws its curve.")] = None,
+    sensitivity: Annotated[
+        bool, typer.Option("--sensitivity", help="Also say how the plan leans on each estimate.")
+    ] = False,
 ) -> None:
     """Print the optimal plan of the fleets that manifests declare, for the demand that their classes declare."""
-    from sluice.cli.plan_answers import answer, print_answers  # noqa: PLC0415 -- the solver loads only when it is used
+    from sluice.cli.plan_answers import Request, run  # noqa: PLC0415 -- the solver loads only when it is used
 
-    answers, complete = answer([*files, *(more or ())], fleet)
-    print_answers(answers, output.value)
-    if not complete:
+    request = Request(
+        files=(*files, *(more or ())),
+        fleet=fleet,
+        output=output.value,
+        replicas=tuple(replicas or ()),
+        demand=tuple(demand or ()),
+        diff=diff,
+        sweep=sweep,
+        png=png,
+        sensitivity=sensitivity,
+    )
+    if not run(request):
         raise typer.Exit(1)

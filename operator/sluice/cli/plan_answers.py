@@ -17,17 +17,38 @@ from sluice.api.manifests import Manifests
 from sluice.api.resolve import resolve
 from sluice.api.supply import count
 from sluice.cli.manifest_files import read
-from sluice.cli.plan_tables import show
+from sluice.cli.plan_standing import StandingPlanError, standing_plan
+from sluice.cli.plan_sweep import show_sweep
+from sluice.cli.plan_tables import show, show_changes, show_sensitivities
 from sluice.model.fleet import Fleet
 from sluice.model.plan import Plan
 from sluice.model.reasons import Finding
 from sluice.planning import Outcome, Problem
 from sluice.planning import plan as solve
+from sluice.planning.answer import answer
 from sluice.planning.declared import declared_demand
+from sluice.planning.diff import changes
+from sluice.planning.sensitivity import sensitivities
+from sluice.planning.whatif import QuestionError, with_demand, with_replicas
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What the command line asked for."""
+
+    files: tuple[Path, ...]
+    fleet: str | None = None
+    output: str = "table"
+    replicas: tuple[str, ...] = ()
+    demand: tuple[str, ...] = ()
+    diff: str | None = None
+    sweep: str | None = None
+    png: Path | None = None
+    sensitivity: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Planned:
     """One fleet's plan and what it was made of."""
 
     fleet: Fleet
@@ -36,21 +57,26 @@ class Answer:
     plan: Plan
 
 
-def answer(files: list[Path], wanted: str | None) -> tuple[list[Answer], bool]:
-    """The plans of the fleets in ``files``, and whether nothing was wrong."""
-    manifests = read(files)
+def run(request: Request) -> bool:
+    """Do what was asked; False where something was wrong, which then stands on standard error."""
+    manifests = read(request.files)
     for error in manifests.errors:
-        typer.echo(f"error: {error}", err=True)
-    fleets = [entry for entry in manifests.fleets if wanted in {None, entry.metadata.name}]
+        _error(error)
+    fleets = [entry for entry in manifests.fleets if request.fleet in {None, entry.metadata.name}]
     if not fleets:
-        missing = "no InferenceFleet" if wanted is None else f"no InferenceFleet named {wanted}"
-        typer.echo(f"error: {missing} in {', '.join(map(str, files))}", err=True)
-    answers = [found for entry in fleets if (found := _solve(entry, manifests)) is not None]
-    return answers, bool(fleets) and not manifests.errors and len(answers) == len(fleets)
+        missing = "no InferenceFleet" if request.fleet is None else f"no InferenceFleet named {request.fleet}"
+        _error(f"{missing} in {', '.join(map(str, request.files))}")
+    try:
+        planned = [found for entry in fleets if (found := _plan(entry, manifests, request)) is not None]
+        _print(planned, request)
+    except (QuestionError, StandingPlanError) as error:
+        _error(str(error))
+        return False
+    return bool(fleets) and not manifests.errors and len(planned) == len(fleets)
 
 
-def _solve(resource: InferenceFleetResource, manifests: Manifests) -> Answer | None:
-    """Resolve, count and plan one fleet."""
+def _plan(resource: InferenceFleetResource, manifests: Manifests, request: Request) -> Planned | None:
+    """Resolve, count, ask what if, and plan one fleet."""
     name = f"InferenceFleet/{resource.metadata.name}"
     resolved = resolve(resource, manifests.profiles, manifests.classes)
     _complain(name, resolved.findings)
@@ -61,11 +87,15 @@ def _solve(resource: InferenceFleetResource, manifests: Manifests) -> Answer | N
     if unknown:
         return None
     problem = Problem.of(resolved.fleet, resolved.classes, declared_demand(resolved.classes), supplies)
+    for question in request.replicas:
+        problem = with_replicas(problem, question)
+    for question in request.demand:
+        problem = with_demand(problem, question)
     outcome = solve(problem, now=time.time())
     if outcome.plan is None:
-        typer.echo(f"error: {name}: {outcome.reason}: {outcome.message}", err=True)
+        _error(f"{name}: {outcome.reason}: {outcome.message}")
         return None
-    return Answer(resolved.fleet, problem, outcome, outcome.plan)
+    return Planned(resolved.fleet, problem, outcome, outcome.plan)
 
 
 def _complain(name: str, findings: Iterable[Finding], level: str | None = None) -> None:
@@ -74,13 +104,29 @@ def _complain(name: str, findings: Iterable[Finding], level: str | None = None) 
         typer.echo(f"{word}: {finding.subject or name}: {finding.reason}: {finding.message}", err=True)
 
 
-def print_answers(answers: list[Answer], output: str) -> None:
+def _error(message: str) -> None:
+    typer.echo(f"error: {message}", err=True)
+
+
+def _print(planned: list[Planned], request: Request) -> None:
     """As tables; or as one document for one fleet, a list for several."""
-    if output == "table":
-        for entry in answers:
-            show(Console(), entry.fleet, entry.plan, entry.outcome.notes)
+    if request.output != "table":
+        _print_documents([entry.plan for entry in planned], request.output)
         return
-    documents = [entry.plan.model_dump(mode="json", by_alias=True) for entry in answers]
+    console = Console()
+    for entry in planned:
+        show(console, entry.fleet, entry.plan)
+        if request.sensitivity:
+            show_sensitivities(console, sensitivities(answer(entry.problem, ties=False)))
+        if request.diff is not None:
+            before = standing_plan(request.diff, entry.fleet)
+            show_changes(console, before, changes(before, entry.plan))
+        if request.sweep is not None:
+            show_sweep(console, entry.problem, request.sweep, request.png)
+
+
+def _print_documents(plans: list[Plan], output: str) -> None:
+    documents = [plan.model_dump(mode="json", by_alias=True) for plan in plans]
     if not documents:
         return
     content = documents[0] if len(documents) == 1 else documents

@@ -19,9 +19,10 @@ from sluice.model.plan import ConflictPlan, Verdict
 from sluice.model.reasons import Reason
 from sluice.planning.answer import Answer, answer
 from sluice.planning.compose import compose
-from sluice.planning.conflict import SMALLEST_MARGIN, minimal_set, quantity, relaxed, remedy
+from sluice.planning.conflict import SMALLEST_MARGIN, minimal_set, quantity, relaxed, remedy, within_reach
 from sluice.planning.outcome import Outcome
 from sluice.planning.problem import Fault, Problem
+from sluice.planning.promises import PromiseKind
 
 __all__ = ["Fault", "Outcome", "Problem", "plan"]
 
@@ -33,9 +34,12 @@ def plan(problem: Problem, *, now: float) -> Outcome:
     """The optimal plan of ``problem`` at ``now`` (seconds since the epoch), or why there is none."""
     if (refused := _refused(problem)) is not None:
         return refused
-    found, conflict = answer(problem), None
+    reachable = within_reach(problem)
+    found, conflict = answer(reachable), None
     if found.solution.verdict is Verdict.INFEASIBLE and any(promise.hard for promise in problem.promises):
-        found, conflict = _without_conflict(problem)
+        found, conflict = _without_conflict(reachable)
+    elif reachable is not problem and found.is_optimal:
+        conflict = _report(reachable, found, ())
     if not found.solution.verdict.may_actuate:
         reason = Reason.INFEASIBLE if found.solution.verdict is Verdict.INFEASIBLE else Reason.SOLVER_FAILED
         return Outcome(
@@ -87,15 +91,26 @@ def _without_conflict(problem: Problem) -> tuple[Answer, ConflictPlan | None]:
         found = answer(feasible)
     if not found.is_optimal:
         return found, None
-    free = answer(replace(problem, promises=tuple(p for p in problem.promises if not p.hard)), ties=False)
     clash = minimal_set(relaxation)
-    beyond_reach = [p.name for p in relaxation.problem.promises if p.asked is not None]
-    return found, ConflictPlan(
-        promises=tuple(dict.fromkeys([*(promise.name for promise in clash), *beyond_reach]))[:64],
-        remedies=tuple(remedy(relaxation, promise) for promise in clash),
+    remedies = tuple(remedy(relaxation, promise) for promise in clash)
+    return found, _report(feasible, found, tuple(promise.name for promise in clash), remedies)
+
+
+def _report(problem: Problem, found: Answer, clash: tuple[str, ...], remedies: tuple[str, ...] = ()) -> ConflictPlan:
+    """What clashes, what was relaxed in ``problem``, and what the promises cost as applied."""
+    free = answer(replace(problem, promises=tuple(p for p in problem.promises if not p.hard)), ties=False)
+    changed = [promise for promise in problem.promises if promise.asked is not None]
+    alone = tuple(
+        f"{promise.name}: the fastest prefill alone takes {quantity(promise, promise.target)}"
+        for promise in changed
+        if promise.name not in clash and promise.kind is PromiseKind.TTFT
+    )
+    return ConflictPlan(
+        promises=tuple(dict.fromkeys([*clash, *(promise.name for promise in changed)]))[:64],
+        remedies=(*remedies, *alone)[:64],
         relaxed=tuple(
             f"{promise.name}: {quantity(promise, promise.asked)} relaxed to {quantity(promise, promise.target)}"
-            for promise in feasible.promises
+            for promise in changed
             if promise.asked is not None
         )[:64],
         cost_per_second=max(0.0, free.value - found.value),

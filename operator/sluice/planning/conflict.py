@@ -18,11 +18,12 @@ from dataclasses import replace
 import numpy as np
 
 from sluice.planning.formulate import Formulation, formulate
+from sluice.planning.groups import equal_pools
 from sluice.planning.problem import Problem
 from sluice.planning.program import Vector
 from sluice.planning.promise_rows import PromiseRow, reachable_target
 from sluice.planning.promises import Promise, PromiseKind
-from sluice.planning.solver import Solution, solve
+from sluice.planning.solver import Effort, Solution, solve
 
 _NOTHING = 1e-7
 """Relative violation that is rounding."""
@@ -74,7 +75,9 @@ class Relaxation:
             objective[slack] = -self._worth[slack]
         for slack, limit in limits.items():
             upper[slack] = limit
-        return solve(replace(program, objective=objective, upper=upper))
+        asked = replace(program, objective=objective, upper=upper)
+        solution = solve(asked)
+        return solution if solution.verdict.may_actuate else solve(asked, Effort.CAREFUL)
 
     def violation(self, slack: int, primal: Vector) -> float:
         """Violation of one promise in its own unit; rounding is none."""
@@ -84,19 +87,20 @@ class Relaxation:
 
 
 def within_reach(problem: Problem) -> Problem:
-    """The problem with every TTFT target raised to what the fastest pool's prefill alone takes."""
-    groups = [columns.group for columns in formulate(problem).pools]
-    return replace(
-        problem,
-        promises=tuple(
-            _retargeted(promise, reachable_target(promise, groups, problem)) for promise in problem.promises
-        ),
+    """The problem with every hard TTFT target raised to what the fastest pool's prefill alone takes; itself if none."""
+    if not any(promise.kind is PromiseKind.TTFT and promise.hard for promise in problem.promises):
+        return problem
+    groups = equal_pools(problem)
+    promises = tuple(
+        _retargeted(promise, reachable_target(promise, groups, problem)) if promise.hard else promise
+        for promise in problem.promises
     )
+    return problem if promises == problem.promises else replace(problem, promises=promises)
 
 
 def relaxed(problem: Problem, margin: float = SMALLEST_MARGIN) -> tuple[Problem, Relaxation]:
     """``problem`` with its hard promises relaxed as little as the order of sacrifice allows, and ``margin`` more."""
-    relaxation = Relaxation(within_reach(problem))
+    relaxation = Relaxation(problem)
     limits: dict[int, float] = {}
     levels = sorted({relaxation.entry(slack).promise.importance for slack in relaxation.slacks}, reverse=True)
     primal = None

@@ -193,6 +193,9 @@ def _first_token(place: _Place, promise: Promise) -> PromiseRow:
 def _token_time(place: _Place, promise: Promise) -> PromiseRow:
     """Rows (9) and (10)."""
     members = place.classes_of(promise)
+    offered = float(place.data.output[members] @ place.data.high[members])
+    if offered == 0:
+        return PromiseRow(promise, None, None, 0.0)
     whole = promise.class_name is None
     row = place.builder.rows(DECODE_TIME if whole else CLASS_DECODE_TIME, [promise.name], upper=0.0)
     for pool in place.pools:
@@ -201,8 +204,7 @@ def _token_time(place: _Place, promise: Promise) -> PromiseRow:
             _slot_seconds(place.builder, pool, members, row, whole=whole)
     for i in members:
         _tokens(place, promise, row, i)
-    offered = float(place.data.output[members] @ place.data.high[members])
-    return PromiseRow(promise, row, place.slack(promise, row, -max(offered, 1e-9)), 0.0)
+    return PromiseRow(promise, row, place.slack(promise, row, -offered), 0.0)
 
 
 def _slot_seconds(builder: ProgramBuilder, pool: PoolColumns, members: list[int], row: int, *, whole: bool) -> None:

@@ -1,13 +1,14 @@
-"""A second, sharper look at a solution: the corner it names, computed again in one piece.
+"""The corner that a solution names, computed in one piece.
 
-The solver stops within its tolerances. Where the certificate wants more, the corner is solved
-anew from its basis: which columns and rows are at which bound says everything, and one
-linear system gives the rest, with two rounds of iterative refinement in extended precision.
+Which columns and rows lie at which bound says everything about an optimal corner; one
+linear system gives the rest. Where the certificate wants more than the solver's tolerances
+the corner is computed again, with two rounds of iterative refinement in extended
+precision, and the same system tells how the corner moves with the numbers.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -21,8 +22,46 @@ _SNAP = 1e-13
 """Relative size below which a basic value is rounding of zero."""
 
 
-def refined(program: Program, solution: Solution) -> Solution | None:
-    """The same corner computed again, or None where its basis is incomplete or singular."""
+@dataclass(frozen=True)
+class Corner:
+    """A basis of one program, scaled: its matrix, and which columns and rows it frees."""
+
+    program: Program
+    columns: Flags
+    """Basic columns."""
+    rows: Flags
+    """Rows whose activity is basic: those that do not bind."""
+    matrix: Vector
+    """All columns, scaled."""
+    basis: Vector
+    """Basic columns, then minus one for every basic row."""
+    size: Vector
+    """Scale of each row."""
+
+    def moved_by(self, row: int) -> Vector:
+        """Change of the basic columns and row activities per unit of ``row``'s bound."""
+        target = np.zeros(self.program.rows)
+        target[row] = 1.0 / self.size[row]
+        moved = np.asarray(np.linalg.solve(self.basis, target), dtype=np.float64)
+        scale = np.concatenate([self.program.scale[self.columns], self.size[self.rows]])
+        change: Vector = moved * scale
+        return change
+
+    def solution(self, program: Program, solution: Solution) -> Solution:
+        """Columns and prices at this corner."""
+        fixed = _fixed(program, solution, self.columns)
+        activity = _fixed_rows(program, solution, self.rows) / self.size
+        target = activity - self.matrix[:, ~self.columns] @ (fixed / program.scale)[~self.columns]
+        cost = np.concatenate([(program.objective * program.scale)[self.columns], np.zeros(int(self.rows.sum()))])
+        basic, price = _solve(self.basis, target), _solve(self.basis.T, cost)
+        basic[np.abs(basic) < _SNAP] = 0.0
+        fixed[self.columns] = basic[: int(self.columns.sum())] * program.scale[self.columns]
+        price[self.rows] = 0.0
+        return replace(solution, primal=fixed, dual=price / self.size)
+
+
+def corner(program: Program, solution: Solution) -> Corner | None:
+    """The corner of ``solution`` in ``program``, or None where its basis is incomplete or singular."""
     columns, rows = solution.column_status == BASIC, solution.row_status == BASIC
     if program.rows > _LARGEST or not len(columns) or columns.sum() + rows.sum() != program.rows:
         return None
@@ -31,21 +70,16 @@ def refined(program: Program, solution: Solution) -> Solution | None:
     matrix[program.entry_rows, program.entry_columns] = (
         program.entries * program.scale[program.entry_columns] / size[program.entry_rows]
     )
-    # Columns of the basis: those of basic variables, and minus one for every row that is free to move.
     basis = np.concatenate([matrix[:, columns], -np.eye(program.rows)[:, rows]], axis=1)
-    fixed = _fixed(program, solution, columns)
-    activity = _fixed_rows(program, solution, rows) / size
-    target = activity - matrix[:, ~columns] @ (fixed / program.scale)[~columns]
-    cost = np.concatenate([(program.objective * program.scale)[columns], np.zeros(int(rows.sum()))])
-    try:
-        basic, price = _solve(basis, target), _solve(basis.T, cost)
-    except np.linalg.LinAlgError:
+    if np.linalg.slogdet(basis).sign == 0:
         return None
-    basic[np.abs(basic) < _SNAP] = 0.0
-    primal = fixed
-    primal[columns] = basic[: int(columns.sum())] * program.scale[columns]
-    price[rows] = 0.0
-    return replace(solution, primal=primal, dual=price / size)
+    return Corner(program, columns, rows, matrix, basis, size)
+
+
+def refined(program: Program, solution: Solution) -> Solution | None:
+    """The same corner computed again, or None where there is no corner to compute."""
+    place = corner(program, solution)
+    return None if place is None else place.solution(program, solution)
 
 
 def _fixed(program: Program, solution: Solution, basic: Flags) -> Vector:

@@ -9,6 +9,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from sluice.actuate.plan_config_map import PLAN_KEY
 from sluice.cli.app import application
 from sluice.model.plan import Plan
 
@@ -66,3 +67,73 @@ def test_a_missing_file_and_an_unknown_fleet_are_errors(tmp_path: Path) -> None:
     assert (missing.exit_code, unknown.exit_code) == (1, 1)
     assert "nothing.yaml" in missing.stderr
     assert "other" in unknown.stderr
+
+
+def test_what_if_and_diff_say_what_changes(tmp_path: Path) -> None:
+    sample = ["plan", "-f", str(SAMPLES / "two-class")]
+    before = tmp_path / "before.json"
+    before.write_text(RUNNER.invoke(application, [*sample, "-o", "json"]).stdout)
+    same = RUNNER.invoke(application, [*sample, "--diff", str(before)])
+    other = RUNNER.invoke(
+        application, [*sample, "--diff", str(before), "--demand", "decode-heavy=x0.5", "--replicas", "a100=+4"]
+    )
+    assert "no difference" in same.stdout
+    assert "class decode-heavy" in other.stdout
+    assert "pool a100" in other.stdout
+
+
+def test_diff_reads_the_plan_config_map(tmp_path: Path) -> None:
+    sample = ["plan", "-f", str(SAMPLES / "two-class")]
+    text = RUNNER.invoke(application, [*sample, "-o", "json"]).stdout
+    stored = tmp_path / "configmap.yaml"
+    stored.write_text(yaml.safe_dump({"kind": "ConfigMap", "data": {PLAN_KEY: text}}))
+    assert "no difference" in RUNNER.invoke(application, [*sample, "--diff", str(stored)]).stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--replicas", "a100=many"],
+        ["--replicas", "h200=+1"],
+        ["--replicas", "a100=-99"],
+        ["--demand", "decode-heavy"],
+        ["--demand", "nobody=x2"],
+        ["--demand", "decode-heavy=xNaN"],
+        ["--sweep", "sli=speed:decode-heavy:1..2"],
+        ["--sweep", "demand=decode-heavy:2..1"],
+        ["--sweep", "weather=decode-heavy:1..2"],
+        ["--diff", "nowhere.json"],
+    ],
+    ids=" ".join,
+)
+def test_a_question_that_makes_no_sense_is_refused_with_the_reason(arguments: list[str]) -> None:
+    result = RUNNER.invoke(application, ["plan", "-f", str(SAMPLES / "two-class"), *arguments])
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: ")
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "sli=wait:decode-heavy:0.4..1/4",
+        "demand=decode-heavy:0.5..2/4",
+        "replicas=a100:8..11",
+        "price=decode-heavy:0.5..2/4",
+    ],
+)
+def test_a_sweep_prints_a_row_per_point_and_draws(question: str, tmp_path: Path) -> None:
+    png = tmp_path / "curve.png"
+    result = RUNNER.invoke(
+        application, ["plan", "-f", str(SAMPLES / "two-class"), "--sweep", question, "--png", str(png)]
+    )
+    assert result.exit_code == 0, result.output
+    rows = result.stdout.partition("sweep of")[2].splitlines()[2:6]
+    assert all("%" in row for row in rows)
+    assert png.read_bytes().startswith(b"\x89PNG")
+
+
+def test_sensitivities_say_between_which_rates_a_re_solve_cannot_matter() -> None:
+    result = RUNNER.invoke(application, ["plan", "-f", str(SAMPLES / "two-class"), "--sensitivity"])
+    assert result.exit_code == 0, result.output
+    assert "any more" in result.stdout
