@@ -19,7 +19,7 @@ from types import MappingProxyType
 
 from sluice.model.demand import ClassDemand, Demand, Estimate
 from sluice.model.fleet import WorkloadClass
-from sluice.model.residence import implied_output_tokens
+from sluice.model.residence import implied_output_tokens, residence_seconds
 from sluice.model.signal import GapReason, Sample, Signal, Source
 from sluice.model.snapshot import ClassSamples, Snapshot
 
@@ -27,6 +27,10 @@ LARGEST_LENGTH_CORRECTION = 4.0
 """The in-flight check may lengthen an output estimate by at most this factor."""
 LENGTH_DISAGREEMENT = 1.25
 """Below this ratio the two views of the output length agree (sampling noise)."""
+LARGEST_WAIT_SHARE = 0.25
+"""Where TTFT is a larger share of a request's stay, requests in flight are mostly a queue, with
+clients in it that leave before their first token: they speak of a backlog, not of lengths. A
+correction there would loosen the very limit that the backlog calls for."""
 FEWEST_IN_FLIGHT_TO_JUDGE = 2.0
 """With fewer requests in flight the ratio is noise."""
 
@@ -127,12 +131,13 @@ def _unbiased_output(output: Estimate, samples: Mapping[Signal, Sample]) -> Esti
 def implied_by_requests_in_flight(samples: Mapping[Signal, Sample]) -> float | None:
     """Mean output tokens that the requests in flight speak for.
 
-    None where one of the four signals is missing or too few requests are in flight to judge.
+    None where one of the four signals is missing, too few requests are in flight to judge, or most of them wait.
     """
     in_flight, admitted = samples.get(Signal.IN_FLIGHT), samples.get(Signal.ADMITTED_RATE)
     ttft, tpot = samples.get(Signal.TTFT), samples.get(Signal.TPOT)
     if in_flight is None or admitted is None or ttft is None or tpot is None:
         return None
-    if in_flight.value < FEWEST_IN_FLIGHT_TO_JUDGE:
+    stay = residence_seconds(in_flight.value, admitted.value)
+    if stay is None or in_flight.value < FEWEST_IN_FLIGHT_TO_JUDGE or ttft.value > LARGEST_WAIT_SHARE * stay:
         return None
     return implied_output_tokens(in_flight.value, admitted.value, ttft.value, tpot.value)

@@ -22,8 +22,8 @@ plan says which class to ration, and how far.
 
 The setting was chosen with an offline rehearsal (the same engine, planner and policy, with
 samples 1.5 s late) and not for one seed: with a window of 12 s the gain in good value was 46 to
-135 % over three seeds and both kinds of limit, 30 % or more over fleets of two to four replicas
-and other mixes and patiences. Raw value hardly moves: an overloaded fleet is busy either way. A
+135 % over three seeds and both kinds of limit (the window was chosen on those very seeds). Raw
+value hardly moves: an overloaded fleet is busy either way. A
 shorter window forgets a burst in the lull after it and gains less.
 """
 

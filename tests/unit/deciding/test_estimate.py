@@ -144,6 +144,12 @@ class TestOutputLengthBias:
         demand, _ = estimate(snapshot(self.samples(in_flight=500, output=100)), EstimateMemory())
         assert demand.of("chat").output_tokens.value == 400.0
 
+    def test_a_backlog_is_not_taken_for_long_answers(self) -> None:
+        """Ten seconds of waiting for half a second of decode: the limit must not follow the queue."""
+        samples = {**self.samples(in_flight=40.0, output=22), Signal.TTFT: sample(10.0)}
+        demand, _ = estimate(snapshot(samples), EstimateMemory())
+        assert demand.of("chat").output_tokens.value == 22.0
+
     def test_an_estimate_is_never_shortened(self) -> None:
         demand, _ = estimate(snapshot(self.samples(in_flight=3.0, output=400)), EstimateMemory())
         assert demand.of("chat").output_tokens.value == 400.0
