@@ -199,6 +199,15 @@ def _resident_tokens(request: Array) -> float:
 
 
 @inner
+def _has_memory(replica: Array, pool: Array, tokens: float) -> bool:
+    """Whether ``tokens`` fit; beside running decodes a hundredth stays free, or they would be preempted at once."""
+    room = pool.kv - replica.kv - tokens
+    if replica.decodes == 0:
+        return bool(room >= 0.0)
+    return bool(room == math.inf or room >= 0.01 * pool.kv + replica.decodes)
+
+
+@inner
 def _join(sim: Sim, r: int, allowance: float) -> float:
     """Let prompts into the batch, in order, while slots and memory last; returns tokens of the chunk."""
     replica = sim.replicas[r]
@@ -209,7 +218,7 @@ def _join(sim: Sim, r: int, allowance: float) -> float:
         request = sim.requests[q]
         if request.state != 3:
             full = replica.decodes + replica.reserved + replica.prefills >= pool.slots
-            if full or replica.kv + _resident_tokens(request) > pool.kv:
+            if full or not _has_memory(replica, pool, _resident_tokens(request)):
                 break
             request.state = 3
             replica.prefills += 1

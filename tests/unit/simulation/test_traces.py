@@ -1,0 +1,88 @@
+"""Traces: shapes that are known, and rows that are refused by file, line and column."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sluice.simulation.traces import TraceError, clustered, merge, read_trace
+
+AZURE = (
+    "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:17:03.9799600,4808,10\n2023-11-16 18:17:04.0319600,3180,8"
+)
+MOONCAKE = (
+    '{"timestamp": 0, "input_length": 1500, "output_length": 5, "hash_ids": [1, 2, 3]}\n'
+    '{"timestamp": 3000, "input_length": 1500, "output_length": 5, "hash_ids": [1, 2, 4]}\n'
+)
+
+
+def written(folder: Path, name: str, text: str) -> Path:
+    path = folder / name
+    path.write_text(text)
+    return path
+
+
+def test_azure_times_keep_their_fraction(tmp_path: Path) -> None:
+    trace = read_trace(written(tmp_path, "code.csv", AZURE))
+    assert trace.arrival == pytest.approx([0.0, 0.052], abs=1e-6)
+    assert trace.prompt.tolist() == [4808.0, 3180.0]
+
+
+def test_shared_leading_blocks_need_not_be_computed(tmp_path: Path) -> None:
+    trace = read_trace(written(tmp_path, "chat.jsonl", MOONCAKE))
+    assert trace.arrival.tolist() == [0.0, 3.0]
+    assert trace.uncached.tolist() == [1500.0, 1500.0 - 2 * 512]
+    assert read_trace(tmp_path / "chat.jsonl", cache_blocks=0).uncached.tolist() == [1500.0, 1500.0]
+
+
+def test_an_access_log_is_sorted_by_start_and_keeps_its_ttft(tmp_path: Path) -> None:
+    log = (
+        '{"start_time": "2026-01-01T00:00:02.000Z", "prompt_tokens": 10, "completion_tokens": 2, "ttft": 250}\n'
+        '{"start_time": "2026-01-01T00:00:01.500Z", "prompt_tokens": 20, "completion_tokens": 2, "ttft": null}\n'
+    )
+    trace = read_trace(written(tmp_path, "access.log", log))
+    assert trace.prompt.tolist() == [20.0, 10.0]
+    assert trace.logged_ttft is not None
+    assert np.isnan(trace.logged_ttft[0])
+    assert trace.logged_ttft[1] == 0.25
+
+
+BAD = {
+    "empty file": ("a.csv", "TIMESTAMP,ContextTokens,GeneratedTokens\n", "no requests"),
+    "unknown columns": ("a.csv", "when,tokens\n1,2\n", r"a\.csv:2: unknown columns when, tokens"),
+    "negative tokens": ("a.csv", "timestamp,input_tokens,output_tokens\n1,-5,2\n", r"a\.csv:2: input_tokens is -5"),
+    "not a number": ("a.csv", "timestamp,input_tokens,output_tokens\n1,x,2\n", r"a\.csv:2: input_tokens is 'x'"),
+    "not a time": ("a.csv", "timestamp,input_tokens,output_tokens\nsoon,1,2\n", r"timestamp is 'soon', not a time"),
+    "unsorted": (
+        "a.csv",
+        "timestamp,input_tokens,output_tokens\n2,1,1\n1,1,1\n",
+        r"a\.csv:3: timestamp goes back by 1 s",
+    ),
+    "not JSON": ("a.jsonl", "{\n", r"a\.jsonl:1: not JSON"),
+    "a list": ("a.jsonl", "[1]\n", r"a\.jsonl:1: expected an object"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_bad_trace_is_refused_by_name(case: str, tmp_path: Path) -> None:
+    name, text, message = BAD[case]
+    with pytest.raises(TraceError, match=message):
+        read_trace(written(tmp_path, name, text))
+
+
+def test_classes_come_from_a_column(tmp_path: Path) -> None:
+    text = "timestamp,input_tokens,output_tokens,team\n0,1,1,red\n1,1,1,blue\n2,1,1,red\n"
+    trace = read_trace(written(tmp_path, "a.csv", text), class_column="team")
+    workload = merge([trace], patience_seconds=None, seed=1)
+    assert workload.classes == ("red", "blue")
+    assert workload.requests["klass"].tolist() == [0, 1, 0]
+
+
+def test_clustering_separates_short_from_long(tmp_path: Path) -> None:
+    rows = "".join(f"{k},{10 if k % 2 else 5000},{20 if k % 2 else 900}\n" for k in range(20))
+    trace = read_trace(written(tmp_path, "a.csv", "timestamp,input_tokens,output_tokens\n" + rows))
+    labels = clustered(trace, 2).label
+    assert len(set(labels[::2])) == len(set(labels[1::2])) == 1
+    assert labels[0] != labels[1]
