@@ -24,7 +24,7 @@ $(TORCH): $(STAMP)
 	@touch $@
 
 test: $(STAMP) $(TORCH) controlplane chart-tools  ## Install what is needed and run every test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not benchmark"
 
 check: $(STAMP)  ## Style, types, and the direction of imports
 	$(BIN)/ruff check .
