@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,9 @@ SMALL = {"slots": 8, "batched_token_budget": 512}
 
 
 @asynccontextmanager
-async def gated(folder: Path, engines: int = 1, speed: float | None = None, **fields: Any) -> AsyncIterator[Any]:
+async def gated(
+    folder: Path, engines: int = 1, speed: float | None = None, **fields: Any
+) -> AsyncIterator[tuple[World, list[Engine]]]:
     async with AsyncExitStack() as stack:
         held = [await stack.enter_async_context(Engine(speed).serving()) for _ in range(engines)]
         ports = [engine.port for engine in held]
@@ -46,7 +49,7 @@ async def ask_many(one: World, tags: list[tuple[str, str]], tokens: int = 600) -
     for name, tag in tags:
         seen = await requests_seen(one)
         tasks.append(asyncio.create_task(one.ask(name, tokens, headers={"x-tag": tag})))
-        await until("the gate sees the request", lambda seen=seen: _more(one, seen))
+        await until("the gate sees the request", partial(_more, one, seen))
     return tasks
 
 
@@ -87,6 +90,10 @@ def plan_document(order: dict[str, float]) -> str:
             "classes": [{**entry, "name": name, "index": index} for name, index in order.items()],
         }
     )
+
+
+def _arrived(engine: Engine, count: int) -> bool:
+    return len(engine.arrived) == count
 
 
 async def write_plan(one: World, text: str) -> None:
@@ -146,7 +153,7 @@ async def test_order_is_the_policys_and_a_written_plan_changes_it_within_100_ms(
         assert engine.arrived == ["a", "b"], "two prompts are the budget"
         for count in range(3, 7):
             engine.let_go()
-            await until("one more", lambda count=count: len(engine.arrived) == count)
+            await until("one more", partial(_arrived, engine, count))
         assert engine.arrived == ["a", "b", "e", "f", "d", "c"], "static order: by tier, first come first served in it"
         engine.let_go(2)
         await asyncio.gather(*tasks)
@@ -158,7 +165,7 @@ async def test_order_is_the_policys_and_a_written_plan_changes_it_within_100_ms(
         assert time.monotonic() - written < 0.3, "twice the bar: a shared machine, and the probe asks over HTTP"
         for count in range(8 + 1, 12):
             engine.let_go()
-            await until("one more", lambda count=count: len(engine.arrived) == count)
+            await until("one more", partial(_arrived, engine, count))
         assert engine.arrived[6:] == ["1", "2", "4", "5", "3"]
         engine.let_go(2)
         replies = await asyncio.gather(*tasks)
@@ -282,7 +289,7 @@ async def test_bad_input_does_what_the_documentation_says(tmp_path: Path) -> Non
         for text in ("{", "[]", plan_document({"chat": 1.0}).replace("default/fleet", "other/fleet"), "\x00" * 100):
             problems = await one.value('sluice_gate_feed_problems_total{why="Plan"}')
             await write_plan(one, text)
-            await until("the file was refused", lambda problems=problems: _problems(one, problems))
+            await until("the file was refused", partial(_problems, one, problems))
         await write_plan(one, plan_document({"gone": 9.0, "chat": 1.0, "code": 2.0}))
         await until("a plan with a class that has no route is taken for the others", lambda: _in_force(one))
         assert (await one.ask("chat", 10)).status == 200

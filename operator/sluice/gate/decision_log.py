@@ -32,10 +32,15 @@ class DecisionLog:
             with contextlib.suppress(OSError):
                 self._size = (folder / NEWER).stat().st_size
 
-    def add(self, line: Mapping[str, Any]) -> None:
-        """Keep one decision; it is written with the next flush."""
+    @property
+    def is_kept(self) -> bool:
+        """Whether there is anywhere to write."""
+        return self._folder is not None
+
+    def add(self, line: str) -> None:
+        """Keep one decision, a JSON object; it is written with the next flush."""
         if self._folder is not None:
-            self._lines.append(json.dumps(line, separators=(",", ":")))
+            self._lines.append(line)
 
     def flush(self) -> None:
         """Write what was gathered."""

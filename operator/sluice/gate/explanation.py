@@ -36,5 +36,5 @@ def sentences(line: Mapping[str, Any]) -> Iterator[str]:
         yield f"{when} class {name}: its client or proxy went away after {waited} in the queue."
     else:
         yield f"{when} class {name}: refused with 429 after {waited} ({outcome}): {_WHY[Refused(outcome)]}."
-        yield f"  {line['waitingInClass']} of its class waited; it was told to come back in {line['retry_after']} s."
+        yield f"  {line['waitingInClass']} of its class waited; it was told to come back in {line['retryAfter']} s."
     yield f"  Its prompt was taken for {line['promptTokens']} tokens; attempt {int(line['attempt']) + 1}."

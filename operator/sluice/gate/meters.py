@@ -1,105 +1,181 @@
-"""The gate's own metrics. Names and labels are an interface: dashboards and ``observe`` read them."""
+"""The gate's own metrics. Names and labels are an interface: dashboards and ``observe`` read them.
+
+Counts are plain numbers that become metrics when somebody asks: the client library's own
+counters would cost a tenth of a request.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
 
-from sluice.gate.request import Freed, Refusal, Request
+from sluice.gate.request import Refusal, Refused, Request
 from sluice.gate.state import Gate
 
-WAIT_BUCKETS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 60.0)
+BOUNDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 60.0)
+_LABELS = [*(str(bound) for bound in BOUNDS), "+Inf"]
+PREFIX = "sluice_gate_"
 
 
-class Meters:
-    """Everything the gate counts, with label children looked up once per class."""
+class Durations:
+    """A histogram of seconds."""
+
+    __slots__ = ("counts", "total")
+
+    def __init__(self) -> None:
+        self.counts = [0] * len(_LABELS)
+        self.total = 0.0
+
+    def add(self, seconds: float) -> None:
+        """One more."""
+        self.counts[bisect_left(BOUNDS, seconds)] += 1
+        self.total += seconds
+
+    def buckets(self) -> list[tuple[str, float]]:
+        """Cumulated, as the exposition wants them."""
+        seen, result = 0, []
+        for label, count in zip(_LABELS, self.counts, strict=True):
+            seen += count
+            result.append((label, float(seen)))
+        return result
+
+
+@dataclass(slots=True)
+class ClassCounts:
+    """What is counted per class."""
+
+    first_attempts: int = 0
+    retries: int = 0
+    admitted: int = 0
+    late: int = 0
+    would_hold: int = 0
+    gone: int = 0
+    refused: Counter[Refused] = field(default_factory=Counter)
+    wait: Durations = field(default_factory=Durations)
+    hold: Durations = field(default_factory=Durations)
+    ttft: Durations = field(default_factory=Durations)
+
+
+class Meters(Collector):
+    """Everything the gate counts."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
-
-        def gauge(name: str, text: str, *labels: str) -> Gauge:
-            return Gauge(f"sluice_gate_{name}", text, labels, registry=registry)
-
-        def counter(name: str, text: str, *labels: str) -> Counter:
-            return Counter(f"sluice_gate_{name}", text, labels, registry=registry)
-
-        def histogram(name: str, text: str) -> Histogram:
-            return Histogram(f"sluice_gate_{name}", text, ("class",), registry=registry, buckets=WAIT_BUCKETS)
-
-        self._waiting = gauge("waiting_requests", "Requests that wait for their prefill.", "class")
-        self._tokens = gauge("waiting_tokens", "Prompt tokens that wait, as estimated.", "class")
-        self._prefill = gauge("prefill_requests", "Requests let go whose first token is not yet seen.", "class")
-        self._unfinished = gauge("engine_unfinished_tokens", "Unfinished prefill tokens.", "engine")
-        self._holding = gauge("holding", "1 while requests are held, 0 in shadow or open.")
-        self._plan = gauge("plan_info", "1 for the plan in force.", "plan_id", "fresh")
-        self._plan_shown: tuple[str, str] | None = None
-        self._requests = counter("requests", "First attempts and retries.", "class", "attempt")
-        self._admitted = counter("admitted", "Requests let go.", "class")
-        self._refused = counter("refused", "Requests answered with 429.", "class", "reason")
-        self._would_wait = counter("would_hold", "Requests not gated that an exact gate would have held.", "class")
-        self._late = counter("late", "Requests let go after their promise was lost.", "class")
-        self._gone = counter("gone", "Requests whose client or proxy went away while they waited.", "class")
-        self._freed = counter("freed", "Budgets freed, by what freed them.", "how")
-        self._freed_seen = dict.fromkeys(Freed, 0)
-        self.bypassed = counter("bypassed", "Requests let pass without a decision.", "why")
-        self._harm = counter("idle_while_waiting_seconds", "Seconds in which something waited while something idled.")
-        self._harm_seen = 0.0
-        self.feed_problems = counter("feed_problems", "Plans or manifests that could not be used.", "why")
-        self._wait = histogram("wait_seconds", "From arrival to start.")
-        self._hold = histogram("hold_seconds", "From start to first token.")
-        self._ttft = histogram("ttft_seconds", "From arrival to first token: what the proxy's client sees.")
-        self._children: dict[tuple[Any, ...], Any] = {}
-
-    def _of(self, family: Any, *labels: str) -> Any:
-        key = (family, *labels)
-        child = self._children.get(key)
-        if child is None:
-            child = self._children[key] = family.labels(*labels)
-        return child
+        self.bypassed: Counter[str] = Counter()
+        self.feed_problems: Counter[str] = Counter()
+        self.gate: Gate | None = None
+        self.fresh = False
+        self._classes: dict[str, ClassCounts] = {}
+        registry.register(self)
 
     def arrived(self, request: Request) -> None:
         """Count an arrival."""
-        self._of(self._requests, request.lane, "first" if request.attempt == 0 else "retry").inc()
+        counts = self._of(request.lane)
+        if request.attempt == 0:
+            counts.first_attempts += 1
+        else:
+            counts.retries += 1
 
     def started(self, request: Request) -> None:
         """Count a start."""
-        self._of(self._admitted, request.lane).inc()
-        self._of(self._wait, request.lane).observe(request.started - request.arrival)
-        if request.late:
-            self._of(self._late, request.lane).inc()
-        if request.would_wait:
-            self._of(self._would_wait, request.lane).inc()
+        counts = self._of(request.lane)
+        counts.admitted += 1
+        counts.late += request.late
+        counts.would_hold += request.would_wait
+        counts.wait.add(request.started - request.arrival)
 
     def first_token(self, request: Request, now: float) -> None:
         """Count a first token."""
-        self._of(self._hold, request.lane).observe(now - request.started)
-        self._of(self._ttft, request.lane).observe(now - request.arrival)
+        counts = self._of(request.lane)
+        counts.hold.add(now - request.started)
+        counts.ttft.add(now - request.arrival)
 
     def refused(self, refusal: Refusal) -> None:
         """Count a refusal."""
-        self._of(self._refused, refusal.request.lane, refusal.reason.value).inc()
+        self._of(refusal.request.lane).refused[refusal.reason] += 1
 
     def went_away(self, request: Request) -> None:
         """Count a request that left the queue by itself."""
-        self._of(self._gone, request.lane).inc()
+        self._of(request.lane).gone += 1
 
-    def show(self, gate: Gate, *, fresh: bool) -> None:
-        """Bring the gauges up to date."""
-        for name, lane in gate.lanes.items():
-            self._of(self._waiting, name).set(lane.waiting)
-            self._of(self._tokens, name).set(lane.tokens)
-            self._of(self._prefill, name).set(lane.in_prefill)
-        for name, engine in gate.engines.items():
-            self._of(self._unfinished, name).set(engine.unfinished_tokens)
-        for how, number in gate.freed.items():
-            self._of(self._freed, how.value).inc(number - self._freed_seen[how])
-            self._freed_seen[how] = number
-        self._harm.inc(gate.harm.seconds - self._harm_seen)
-        self._harm_seen = gate.harm.seconds
-        self._holding.set(1 if gate.holds else 0)
-        plan = (gate.terms.plan_id, str(fresh).lower())
-        if plan != self._plan_shown:
-            self._plan.clear()
-            self._plan.labels(*plan).set(1)
-            self._plan_shown = plan
+    def collect(self) -> Iterator[Metric]:
+        """All metrics as of now."""
+        yield from self._of_classes()
+        yield _counter("bypassed", "Requests let pass without a decision.", "why", self.bypassed)
+        yield _counter("feed_problems", "Plans or manifests that could not be used.", "why", self.feed_problems)
+        if self.gate is not None:
+            yield from self._of_gate(self.gate)
+
+    def _of(self, name: str) -> ClassCounts:
+        counts = self._classes.get(name)
+        if counts is None:
+            counts = self._classes[name] = ClassCounts()
+        return counts
+
+    def _of_classes(self) -> Iterator[Metric]:
+        requests = CounterMetricFamily(f"{PREFIX}requests", "Requests seen.", labels=["attempt", "class"])
+        refused = CounterMetricFamily(f"{PREFIX}refused", "Requests answered with 429.", labels=["class", "reason"])
+        for name, counts in self._classes.items():
+            requests.add_metric(["first", name], counts.first_attempts)
+            requests.add_metric(["retry", name], counts.retries)
+            for reason, number in counts.refused.items():
+                refused.add_metric([name, reason.value], number)
+        yield requests
+        yield refused
+        classes = self._classes.items()
+        yield _counter("admitted", "Requests let go.", "class", {name: one.admitted for name, one in classes})
+        yield _counter(
+            "late", "Let go after their promise was lost.", "class", {name: one.late for name, one in classes}
+        )
+        text = "Requests not gated that an exact gate would have held."
+        yield _counter("would_hold", text, "class", {name: one.would_hold for name, one in classes})
+        text = "Requests whose client or proxy went away while they waited."
+        yield _counter("gone", text, "class", {name: one.gone for name, one in classes})
+        yield _histogram("wait_seconds", "From arrival to start.", {name: one.wait for name, one in classes})
+        yield _histogram("hold_seconds", "From start to first token.", {name: one.hold for name, one in classes})
+        yield _histogram("ttft_seconds", "From arrival to first token.", {name: one.ttft for name, one in classes})
+
+    def _of_gate(self, gate: Gate) -> Iterator[Metric]:
+        lanes = gate.lanes.items()
+        yield _gauge("waiting_requests", "Requests that wait.", "class", {name: lane.waiting for name, lane in lanes})
+        yield _gauge("waiting_tokens", "Prompt tokens that wait.", "class", {name: lane.tokens for name, lane in lanes})
+        text = "Requests let go whose first token is not yet seen."
+        yield _gauge("prefill_requests", text, "class", {name: lane.in_prefill for name, lane in lanes})
+        unfinished = {name: engine.unfinished_tokens for name, engine in gate.engines.items()}
+        yield _gauge("engine_unfinished_tokens", "Unfinished prefill tokens.", "engine", unfinished)
+        freed = {how.value: number for how, number in gate.freed.items()}
+        yield _counter("freed", "Budgets freed, by what freed them.", "how", freed)
+        text = "Seconds in which something waited while something idled."
+        yield CounterMetricFamily(f"{PREFIX}idle_while_waiting_seconds", text, value=gate.harm.seconds)
+        text = "1 while requests are held, 0 in shadow or open."
+        yield GaugeMetricFamily(f"{PREFIX}holding", text, value=1 if gate.holds else 0)
+        plan = GaugeMetricFamily(f"{PREFIX}plan_info", "1 for the plan in force.", labels=["fresh", "plan_id"])
+        plan.add_metric([str(self.fresh).lower(), gate.terms.plan_id], 1)
+        yield plan
+
+
+def _counter(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:
+    family = CounterMetricFamily(PREFIX + name, text, labels=[label])
+    for key, value in values.items():
+        family.add_metric([key], value)
+    return family
+
+
+def _gauge(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:
+    family = GaugeMetricFamily(PREFIX + name, text, labels=[label])
+    for key, value in values.items():
+        family.add_metric([key], value)
+    return family
+
+
+def _histogram(name: str, text: str, values: Mapping[str, Durations]) -> Metric:
+    family = HistogramMetricFamily(PREFIX + name, text, labels=["class"])
+    for key, value in values.items():
+        family.add_metric([key], value.buckets(), value.total)
+    return family

@@ -69,7 +69,7 @@ class GateProcess:
             world=world,
             choices=settings.choices,
             take=self._take,
-            problem=lambda why: self.meters.feed_problems.labels(why).inc(),
+            problem=lambda why: self.meters.feed_problems.update((why,)),
             plan_file=settings.plan_file,
             manifests=settings.manifests,
             fleet_name=settings.fleet,
@@ -158,7 +158,6 @@ class GateProcess:
             return web.Response(status=503 if self.draining else 200, text="draining\n" if self.draining else "ok\n")
 
         async def metrics(_: web.Request) -> web.Response:
-            self.meters.show(self.desk.gate, fresh=self.desk.fresh)
             return web.Response(
                 body=generate_latest(self.meters.registry), headers={"Content-Type": CONTENT_TYPE_LATEST}
             )

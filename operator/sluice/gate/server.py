@@ -20,6 +20,7 @@ from envoy.config.core.v3 import base_pb2
 from envoy.service.ext_proc.v3 import external_processor_pb2 as messages
 from envoy.type.v3 import http_status_pb2
 
+from sluice.gate import wire
 from sluice.gate.desk import Desk
 from sluice.gate.request import Refusal, Request
 from sluice.gate.state import Lane
@@ -37,9 +38,8 @@ RETRY_HEADERS = ("x-stainless-retry-count", "x-envoy-attempt-count")
 """What SDKs and proxies count retries with; Envoy's begins with 1."""
 UNGATED_PATHS = frozenset({"/health", "/ping", "/metrics", "/version", "/v1/models", "/load"})
 """Probes and listings: they start no prefill."""
+_WANTED = frozenset({":method", ":path", "content-length", REQUEST_ID_HEADER, *RETRY_HEADERS})
 _OVERWRITE = base_pb2.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
-_CONTINUE = messages.ProcessingResponse(request_headers=messages.HeadersResponse()).SerializeToString()
-_BODY_CONTINUE = messages.ProcessingResponse(response_body=messages.BodyResponse()).SerializeToString()
 
 Classify = Callable[[str], str | None]
 """Route name as the proxy says it -> class."""
@@ -73,8 +73,8 @@ class Processor(grpc.GenericRpcHandler):  # type: ignore[misc] # grpc is untyped
         request = None if self._desk.killed else self._request(message)
         if request is None:
             if self._desk.killed:
-                self._desk.meters.bypassed.labels("KillSwitch").inc()
-            await context.write(_CONTINUE)
+                self._desk.meters.bypassed["KillSwitch"] += 1
+            await context.write(wire.CONTINUE)
             return
         try:
             refusal = await self._desk.admit(request)
@@ -84,27 +84,29 @@ class Processor(grpc.GenericRpcHandler):  # type: ignore[misc] # grpc is untyped
             await context.write(self._let_go(request))
             if (await context.read()) is not grpc.aio.EOF:
                 self._desk.first_token(request)
-                await context.write(_BODY_CONTINUE)
+                await context.write(wire.BODY_CONTINUE)
         finally:
             self._desk.over(request)
 
     def _request(self, message: messages.ProcessingRequest) -> Request | None:
         """The request behind its headers; None where there is nothing to decide."""
-        headers = _headers(message)
-        method, path = headers.get(":method", ""), headers.get(":path", "").partition("?")[0]
         route = _route(message)
         name = self._classify(route) if route else None
         lane = None if name is None else self._desk.gate.lanes.get(name)
-        if method != "POST" or path in self._ungated:
-            lane, why = None, "NoPrefill"
-        else:
+        terms = lane.terms if lane is not None else None
+        fairness = terms.fairness_header if terms is not None else None
+        headers = _headers(message, fairness)
+        if headers.get(":method") != "POST" or headers.get(":path", "").partition("?")[0] in self._ungated:
+            why = "NoPrefill"
+        elif lane is None or terms is None:
             why = "UnknownClass" if route else "NoRouteName"
-        if lane is None:
-            self._desk.meters.bypassed.labels(why).inc()
+        else:
+            why = ""
+        if why or lane is None or terms is None:
+            self._desk.meters.bypassed[why] += 1
             return None
         request_id = headers.get(REQUEST_ID_HEADER) or self._own_id()
-        terms = lane.terms
-        key = headers.get(terms.fairness_header, "") if terms.fairness_header else ""
+        key = headers.get(fairness, "") if fairness else ""
         return Request(
             request_id,
             terms.name,
@@ -120,16 +122,12 @@ class Processor(grpc.GenericRpcHandler):  # type: ignore[misc] # grpc is untyped
         return f"gate-{self._anonymous}"
 
     def _let_go(self, request: Request) -> bytes:
-        waited = max(0, round((request.started - request.arrival) * 1000.0))
-        fields = [(WAITED_HEADER, str(waited)), (PLAN_HEADER, self._desk.gate.terms.plan_id or "none")]
-        response = messages.ProcessingResponse()
-        mutation = response.request_headers.response.header_mutation
-        if self._places and request.gated and request.engine is not None:
-            fields.append((ENDPOINT_HEADER, request.engine.terms.name))
-        else:
-            mutation.remove_headers.append(ENDPOINT_HEADER)
-        _set(mutation, fields)
-        return bytes(response.SerializeToString())
+        waited = str(max(0, round((request.started - request.arrival) * 1000.0)))
+        plan = self._desk.gate.terms.plan_id or "none"
+        engine = request.engine
+        if self._places and request.gated and engine is not None:
+            return wire.let_go(((WAITED_HEADER, waited), (PLAN_HEADER, plan), (ENDPOINT_HEADER, engine.terms.name)))
+        return wire.let_go(((WAITED_HEADER, waited), (PLAN_HEADER, plan)), (ENDPOINT_HEADER,))
 
 
 def _set(mutation: messages.HeaderMutation, fields: list[tuple[str, str]]) -> None:
@@ -168,7 +166,7 @@ def prompt_tokens(content_length: str | None, lane: Lane) -> float:
 
 def attempts(headers: Mapping[str, str]) -> int:
     """Which attempt of its client this is; 0 is the first."""
-    sdk, proxy = (headers.get(name, "") for name in RETRY_HEADERS)
+    sdk, proxy = headers.get(RETRY_HEADERS[0], ""), headers.get(RETRY_HEADERS[1], "")
     if sdk.isdecimal():
         return int(sdk)
     return max(0, int(proxy) - 1) if proxy.isdecimal() else 0
@@ -179,11 +177,14 @@ def is_gated(request_id: str, permille: int) -> bool:
     return permille >= 1000 or zlib.crc32(request_id.encode()) % 1000 < permille
 
 
-def _headers(message: messages.ProcessingRequest) -> dict[str, str]:
-    return {
-        field.key: (field.raw_value or field.value.encode()).decode("utf-8", "replace")
-        for field in message.request_headers.headers.headers
-    }
+def _headers(message: messages.ProcessingRequest, fairness: str | None) -> dict[str, str]:
+    """The few headers that matter here; the last one of a name counts."""
+    found = {}
+    for field in message.request_headers.headers.headers:
+        key = field.key
+        if key in _WANTED or key == fairness:
+            found[key] = (field.raw_value or field.value.encode()).decode("utf-8", "replace")
+    return found
 
 
 def _route(message: messages.ProcessingRequest) -> str:

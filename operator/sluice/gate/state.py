@@ -73,6 +73,7 @@ class Gate:
         self.freed: Counter[Freed] = Counter()
         self.harm = HarmWatch()
         self._in_prefill: dict[Request, None] = {}
+        self._queued = 0
         self._release_quota = 0
         self._table = LaneTable(terms.policy, terms.lanes)
         self._drain = Drain()
@@ -81,7 +82,7 @@ class Gate:
     @property
     def waiting(self) -> int:
         """Requests that wait, of all classes."""
-        return sum(lane.waiting for lane in self.lanes.values())
+        return self._queued
 
     @property
     def in_prefill(self) -> int:
@@ -102,6 +103,8 @@ class Gate:
             engine = self._least_loaded(open_ or [e for e in self.engines.values() if lane.may_use(e)])
             self._table.accrue(now)
             self._start(lane, request, engine, now, effects)
+            return effects
+        if not self._queued and self._start_at_once(lane, request, now, effects):
             return effects
         self._enqueue(lane, request)
         self._admit(now, effects)
@@ -212,13 +215,27 @@ class Gate:
             self._table.set(lane.number, "in_prefill", lane.in_prefill)
             self._show(lane)
 
+    def _start_at_once(self, lane: Lane, request: Request, now: float, effects: Effects) -> bool:
+        """Nobody waits: every policy would take the one that comes, if any engine is open to it."""
+        open_ = self._open_for(lane, now)
+        if not open_:
+            return False
+        self._table.accrue(now)
+        if self.terms.policy.late is not Late.IGNORE:
+            latest = self._table.latest_start(lane.number, request.arrival, request.prompt_tokens)
+            request.late = latest < now
+        self._start(lane, request, self._least_loaded(open_), now, effects)
+        return True
+
     def _enqueue(self, lane: Lane, request: Request) -> None:
         request.phase = Phase.WAITING
+        self._queued += 1
         lane.live.push(request)
         self._show(lane)
 
     def _leave_queue(self, lane: Lane, request: Request) -> None:
         request.phase = Phase.OVER
+        self._queued -= 1
         self._pull(lane, request)
         self._show(lane)
 
@@ -241,7 +258,7 @@ class Gate:
 
     def _admit(self, now: float, effects: Effects) -> None:
         """Start what may start, in the policy's order, until no engine is open or nobody waits."""
-        if not any(lane.live or lane.late for lane in self.lanes.values()):
+        if not self._queued:
             return
         if not self.holds:
             return
@@ -301,6 +318,7 @@ class Gate:
                 request = lane.live.pop()
                 request.late = True
                 if lane.terms.refuse_late and not self._open_for(lane, now):
+                    self._queued -= 1
                     effects.refusals.append(self._refuse(lane, request, Refused.PROMISE_LOST, 0.0))
                 else:
                     lane.late.push(request)
@@ -310,6 +328,8 @@ class Gate:
 
     def _start(self, lane: Lane, request: Request, engine: Engine | None, now: float, effects: Effects) -> None:
         """Let ``request`` go; without any engine known there is nothing to account for."""
+        if request.phase is Phase.WAITING:
+            self._queued -= 1
         request.phase, request.started, request.engine = Phase.PREFILL, now, engine
         self._in_prefill[request] = None
         lane.in_prefill += 1
@@ -393,8 +413,8 @@ class Gate:
 
     @staticmethod
     def _least_loaded(engines: list[Engine]) -> Engine | None:
-        if not engines:
-            return None
+        if len(engines) < 2:
+            return engines[0] if engines else None
         return min(engines, key=lambda engine: (engine.unfinished_tokens, engine.unfinished_requests))
 
 

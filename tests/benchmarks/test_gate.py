@@ -1,0 +1,122 @@
+"""What the gate costs, beside the same Envoy without it and beside a processor that only says yes; all in one run."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import statistics
+import sys
+from pathlib import Path
+
+import pytest
+from tests.benchmarks.gate_load import load
+from tests.contract.gate_world import World, end, first_line, start, until, world
+from tests.property.test_gate import Driver
+
+from sluice.policy.orders import BANDS, keeping_promises
+
+pytestmark = pytest.mark.benchmark
+ROUNDS = 3
+
+
+def say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+
+
+def cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def resident_bytes(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+async def measure(port: int, pid: int | None) -> tuple[float, float, float]:
+    """Median latency at concurrency 1 (ms), requests per second at 16, and per CPU second of the processor."""
+    await load(port, "chat", 4, 200)
+    _, alone = await load(port, "chat", 1, 400)
+    before = cpu_seconds(pid) if pid else 0.0
+    rate, _ = await load(port, "chat", 16, 3200)
+    spent = cpu_seconds(pid) - before if pid else 0.0
+    return statistics.median(alone) * 1e3, rate, 3200 / spent if spent else 0.0
+
+
+async def test_cost_beside_no_gate_and_beside_a_processor_that_only_says_yes(tmp_path: Path) -> None:
+    log = tmp_path / "backend.log"
+    backend = start([sys.executable, "-m", "tests.benchmarks.gate_load", "backend"], log)
+    try:
+        ports = [first_line(backend, log)["port"]]
+        async with (
+            world(tmp_path / "bare", {"chat": {}}, gate=False, ports=ports) as bare,
+            world(tmp_path / "gated", {"chat": {}, "code": {}, "batch": {}}, ports=ports) as gated,
+            world(tmp_path / "noop", {"chat": {}}, ports=ports) as other,
+        ):
+            other.stop_gate()
+            log = tmp_path / "noop.log"
+            noop = start([sys.executable, "-m", "tests.benchmarks.gate_load", "noop", str(other.gate_port)], log)
+            try:
+                first_line(noop, log)
+                await asyncio.sleep(2.0)  # Envoy comes back to a cluster that was away
+                assert gated.gate is not None
+                cases = {"bare": (bare, None), "no-op": (other, noop.pid), "gate": (gated, gated.gate.pid)}
+                seen: dict[str, list[tuple[float, float, float]]] = {name: [] for name in cases}
+                for _ in range(ROUNDS):
+                    for name, (one, pid) in cases.items():
+                        seen[name].append(await measure(one.listener, pid))
+            finally:
+                end(noop)
+    finally:
+        end(backend)
+    best = {name: [statistics.median(column) for column in zip(*rows, strict=True)] for name, rows in seen.items()}
+    for name, (latency, rate, per_core) in best.items():
+        say(f"{name:6} {latency:6.2f} ms at 1   {rate:7.0f} requests/s at 16   {per_core:7.0f} per CPU second")
+    added = (best["gate"][0] - best["bare"][0]) / (best["no-op"][0] - best["bare"][0])
+    say(
+        f"gate / no-op: added latency {added:.2f}, rate {best['gate'][1] / best['no-op'][1]:.2f}, "
+        f"per CPU second {best['gate'][2] / best['no-op'][2]:.2f}"
+    )
+
+
+async def test_memory_of_ten_thousand_waiting_requests(tmp_path: Path) -> None:
+    from tests.contract.gate_engine import Engine  # noqa: PLC0415 - the only one that needs it
+
+    engine = Engine()
+    async with engine.serving():
+        classes: dict[str, dict[str, object]] = {"chat": {}, "code": {}}
+        options = ["--max-waiting", "20000"]
+        async with world(tmp_path / "world", classes, ports=[engine.port], options=options) as one:
+            assert one.gate is not None
+            before = resident_bytes(one.gate.pid)
+            tasks = [asyncio.create_task(hold(one)) for _ in range(10_000)]
+            await until("ten thousand wait", lambda: waiting(one), 120.0)
+            after = resident_bytes(one.gate.pid)
+            say(f"resident: {before / 2**20:.0f} MiB idle, {after / 2**20:.0f} MiB with 10,000 waiting")
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def hold(one: World) -> None:
+    _, writer = await asyncio.open_connection("127.0.0.1", one.listener)
+    try:
+        body = b'{"prompt":"' + b"word" * 100 + b'"}'
+        head = f"POST /v1/completions HTTP/1.1\r\nhost: x\r\nx-class: chat\r\ncontent-length: {len(body)}\r\n\r\n"
+        writer.write(head.encode() + body)
+        await asyncio.Event().wait()
+    finally:
+        writer.close()
+
+
+async def waiting(one: World) -> bool:
+    return await one.value('sluice_gate_waiting_requests{class="chat"}') >= 9_990
+
+
+def test_a_million_random_events() -> None:
+    """The property test's driver, once, for long: budgets, leaks and the invariant after every event."""
+    driver = Driver(keeping_promises(BANDS, prefill_seconds_per_token=1e-4), random.randint(0, 10**6))
+    for _ in range(1_000_000):
+        driver.step(signals=True)
+    driver.drain()
+    say(f"1,000,000 events, {driver.number} requests: exact")
