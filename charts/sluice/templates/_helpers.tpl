@@ -81,7 +81,7 @@ reads a Secret, except those named in rbac.credentialSecrets.
   resources: [httproutes]
   verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [gateway.envoyproxy.io]
-  resources: [backendtrafficpolicies]
+  resources: [backendtrafficpolicies, envoyextensionpolicies]
   verbs: [get, list, create, patch, delete]
 - apiGroups: [""]
   resources: [configmaps]

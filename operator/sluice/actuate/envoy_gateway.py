@@ -23,11 +23,12 @@ Reference: https://gateway.envoyproxy.io/docs/api/extension_types/#backendtraffi
 
 from __future__ import annotations
 
+from sluice.actuate.envoy_gate import fence
 from sluice.actuate.objects import TRAFFIC_POLICY, Document, owned_by_class
 from sluice.actuate.order import breaker
 from sluice.actuate.port import Order
 from sluice.model.decision import ClassTarget
-from sluice.model.fleet import WorkloadClass
+from sluice.model.fleet import GateUse, WorkloadClass
 from sluice.model.naming import ROUTE_RULE_NAME, owned_route
 from sluice.policy.division import in_flight_per_proxy, rate_per_proxy
 
@@ -47,7 +48,7 @@ def _policy(order: Order, workload: WorkloadClass, target: ClassTarget | None) -
         return None
     limit = breaker(target)
     if workload.route is not None:
-        if target.rate_limit is None and limit is None:
+        if target.rate_limit is None and limit is None and order.fleet.data_plane.gate is not GateUse.ENABLED:
             return None
         route, rule = workload.route.name, workload.route.rule_name
     else:
@@ -57,7 +58,7 @@ def _policy(order: Order, workload: WorkloadClass, target: ClassTarget | None) -
         "targetRefs": [{"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "name": route, "sectionName": rule}],
         "mergeType": "StrategicMerge",
         "circuitBreaker": {
-            "maxConnections": UNBOUNDED,
+            "maxConnections": _connections(order, workload),
             "maxPendingRequests": UNBOUNDED,
             "maxParallelRequests": UNBOUNDED if limit is None else in_flight_per_proxy(limit, order.proxies),
             "maxParallelRetries": UNBOUNDED,
@@ -68,3 +69,11 @@ def _policy(order: Order, workload: WorkloadClass, target: ClassTarget | None) -
         rule_limit = {"limit": {"requests": share.requests, "unit": share.unit.value}}
         document["spec"]["rateLimit"] = {"type": "Local", "local": {"rules": [rule_limit]}}
     return document
+
+
+def _connections(order: Order, workload: WorkloadClass) -> int:
+    """Behind the gate a fence for when it is gone: engines speak HTTP/1.1, and what exceeds it queues."""
+    if order.fleet.data_plane.gate is not GateUse.ENABLED:
+        return UNBOUNDED
+    ready = {supply.pool: supply.ready for supply in order.supplies}
+    return in_flight_per_proxy(fence(order, workload, ready), order.proxies)

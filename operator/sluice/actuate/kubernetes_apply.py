@@ -26,11 +26,12 @@ from typing import Any
 
 import yaml
 
-from sluice.actuate import envoy_gateway, gateway_api, plan_config_map
+from sluice.actuate import envoy_extension_policy, envoy_gateway, gateway_api, plan_config_map
 from sluice.actuate.kubernetes_api import APPLY, JSON_PATCH, Answer, KubernetesApi
 from sluice.actuate.ledger import Ledger, conflict, refusal
 from sluice.actuate.objects import (
     CONFIG_MAP,
+    EXTENSION_POLICY,
     HTTP_ROUTE,
     TRAFFIC_POLICY,
     Document,
@@ -46,7 +47,7 @@ from sluice.model.fleet import DataPlaneKind, Fleet, WorkloadClass
 from sluice.model.naming import FIELD_MANAGER, FLEET_LABEL, MANAGED_BY
 from sluice.model.naming import plan_config_map as plan_config_map_name
 
-LISTED = (TRAFFIC_POLICY, HTTP_ROUTE)
+LISTED = (TRAFFIC_POLICY, EXTENSION_POLICY, HTTP_ROUTE)
 """Kinds that are made per class, in the order of writing; removal goes the other way round."""
 KINDS = {kind.name: kind for kind in (*LISTED, CONFIG_MAP)}
 
@@ -136,7 +137,11 @@ class KubernetesActuator:
         """What is made per class for ``order``, policies first; nothing for classes that are held."""
         if not _has_gateway(order.fleet):
             return ()
-        documents = (*envoy_gateway.policies(order), *gateway_api.routes(order)[0])
+        documents = (
+            *envoy_gateway.policies(order),
+            *envoy_extension_policy.policies(order),
+            *gateway_api.routes(order)[0],
+        )
         return tuple(document for document in documents if _owner(document) not in done.held)
 
     def _config_map(self, order: Order, done: Ledger) -> Document:

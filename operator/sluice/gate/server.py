@@ -33,6 +33,9 @@ from sluice.model.gate import (
     WAITED_HEADER,
 )
 
+HEALTH_METHOD = "/grpc.health.v1.Health/Check"
+SERVING = b"\x08\x01"
+"""HealthCheckResponse{status: SERVING} (https://github.com/grpc/grpc/blob/master/doc/health-checking.md)."""
 SERVICE = "envoy.service.ext_proc.v3.ExternalProcessor"
 RETRY_HEADERS = ("x-stainless-retry-count", "x-envoy-attempt-count")
 """What SDKs and proxies count retries with; Envoy's begins with 1."""
@@ -61,10 +64,17 @@ class Processor(grpc.GenericRpcHandler):  # type: ignore[misc] # grpc is untyped
             request_deserializer=messages.ProcessingRequest.FromString,
             response_serializer=None,  # answers are built as bytes
         )
+        self._health = grpc.unary_unary_rpc_method_handler(self._check)
 
     def service(self, details: grpc.HandlerCallDetails) -> Any:
-        """The one method we have."""
-        return self._handler if details.method == f"/{SERVICE}/Process" else None
+        """The method that Envoy calls per request, and the one it asks whether we live."""
+        if details.method == f"/{SERVICE}/Process":
+            return self._handler
+        return self._health if details.method == HEALTH_METHOD else None
+
+    async def _check(self, _request: bytes, _context: Any) -> bytes:
+        """grpc.health.v1: SERVING for as long as this process turns."""
+        return SERVING
 
     async def _process(self, _requests: Any, context: grpc.aio.ServicerContext) -> None:
         message = await context.read()
@@ -82,7 +92,14 @@ class Processor(grpc.GenericRpcHandler):  # type: ignore[misc] # grpc is untyped
                 await context.write(refused(refusal))
                 return
             await context.write(self._let_go(request))
-            if (await context.read()) is not grpc.aio.EOF:
+            message = await context.read()
+            if message is not grpc.aio.EOF and message.HasField("response_headers"):
+                # Envoy Gateway sends them too; engines send headers before the first token.
+                await context.write(wire.HEADERS_CONTINUE)
+                if message.response_headers.end_of_stream:
+                    return
+                message = await context.read()
+            if message is not grpc.aio.EOF:
                 self._desk.first_token(request)
                 await context.write(wire.BODY_CONTINUE)
         finally:

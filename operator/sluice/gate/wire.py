@@ -15,6 +15,7 @@ from envoy.service.ext_proc.v3 import external_processor_pb2 as messages
 
 CONTINUE = messages.ProcessingResponse(request_headers=messages.HeadersResponse()).SerializeToString()
 """Let a request go as it is."""
+HEADERS_CONTINUE = messages.ProcessingResponse(response_headers=messages.HeadersResponse()).SerializeToString()
 BODY_CONTINUE = messages.ProcessingResponse(response_body=messages.BodyResponse()).SerializeToString()
 _REQUEST_HEADERS = messages.ProcessingResponse.REQUEST_HEADERS_FIELD_NUMBER
 _RESPONSE = messages.HeadersResponse.RESPONSE_FIELD_NUMBER

@@ -27,3 +27,12 @@ MESSAGE_TIMEOUT_SECONDS = 90.0
 pass ungated exactly at overload (Envoy's default is 0.2 s)."""
 FENCE_FACTOR = 1.2
 """In-flight fence of a gated class, relative to the slots of the fleet: what holds when the gate is gone."""
+
+
+GATE_PORT = 9002
+"""Port of the gate's Service."""
+
+
+def gate_service(fleet: str) -> str:
+    """The Service, in the fleet's namespace, at which proxies call the fleet's gate."""
+    return f"{fleet}-gate"

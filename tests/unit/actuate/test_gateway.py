@@ -35,9 +35,10 @@ def schema(kind: str) -> dict[str, Any]:
         folder = module_folder("github.com/envoyproxy/gateway") / "charts/gateway-crds-helm/templates"
     except subprocess.CalledProcessError:
         pytest.skip("needs the Go module of Envoy Gateway (make controlplane fetches it)")
-    name = {"HTTPRoute": "standard-gatewayapi-crds.yaml"}.get(
-        kind, "generated/gateway.envoyproxy.io_backendtrafficpolicies.yaml"
-    )
+    name = {
+        "HTTPRoute": "standard-gatewayapi-crds.yaml",
+        "EnvoyExtensionPolicy": "generated/gateway.envoyproxy.io_envoyextensionpolicies.yaml",
+    }.get(kind, "generated/gateway.envoyproxy.io_backendtrafficpolicies.yaml")
     if not (folder / name).is_file():
         pytest.skip("needs the Go module of Envoy Gateway (make controlplane fetches it)")
     lines = (folder / name).read_text().splitlines()

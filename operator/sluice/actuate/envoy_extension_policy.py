@@ -1,0 +1,71 @@
+"""The gate as Envoy Gateway calls it: one EnvoyExtensionPolicy per class. Pure.
+
+The policy targets the class's rule by name. Its message time-out stands well above the longest
+wait: the default of 200 ms would let everything pass exactly at overload. Envoy Gateway gives the
+processor's cluster thresholds of 1024, after which the next waiting request would pass ungated;
+they are written as wide as the fields. A gate that is gone lets everything pass (``failOpen``);
+one that is frozen is noticed by its gRPC health check.
+
+With ``response`` in the processing mode Envoy Gateway sends response headers too: one round trip
+more than in the Envoy files.
+
+Reference: https://gateway.envoyproxy.io/docs/api/extension_types/#envoyextensionpolicy
+"""
+
+from __future__ import annotations
+
+from sluice.actuate.objects import EXTENSION_POLICY, Document, owned_by_class
+from sluice.actuate.port import Order
+from sluice.model.fleet import Fleet, GateUse, WorkloadClass
+from sluice.model.gate import GATE_PORT, MESSAGE_TIMEOUT_SECONDS, ROUTE_ATTRIBUTE, gate_service
+from sluice.model.naming import ROUTE_RULE_NAME, owned_route
+
+UNBOUNDED = 4_294_967_295
+"""The largest threshold that the fields take."""
+
+
+def policies(order: Order) -> tuple[Document, ...]:
+    """The EnvoyExtensionPolicies of all classes; none where the fleet has no gate."""
+    if order.fleet.data_plane.gate is GateUse.DISABLED:
+        return ()
+    return tuple(_policy(order, workload) for workload in order.classes if order.targets.of(workload.name))
+
+
+def _policy(order: Order, workload: WorkloadClass) -> Document:
+    route, rule = owned_route(workload), ROUTE_RULE_NAME
+    if workload.route is not None:
+        route, rule = workload.route.name, workload.route.rule_name
+    document = owned_by_class(EXTENSION_POLICY, owned_route(workload), order.fleet, workload, order.targets.plan_id)
+    document["spec"] = {
+        "targetRefs": [{"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "name": route, "sectionName": rule}],
+        "extProc": [_processor(order.fleet)],
+    }
+    return document
+
+
+def _processor(fleet: Fleet) -> Document:
+    service = {"group": "", "kind": "Service", "name": gate_service(fleet.name), "port": GATE_PORT, "weight": 1}
+    return {
+        "backendRefs": [service],
+        "backendSettings": {
+            "circuitBreaker": {
+                "maxConnections": UNBOUNDED,
+                "maxPendingRequests": UNBOUNDED,
+                "maxParallelRequests": UNBOUNDED,
+                "maxParallelRetries": UNBOUNDED,
+            },
+            "healthCheck": {
+                "active": {
+                    "type": "GRPC",
+                    "interval": "1s",
+                    "timeout": "1s",
+                    "healthyThreshold": 1,
+                    "unhealthyThreshold": 2,
+                },
+                "panicThreshold": 0,
+            },
+        },
+        "failOpen": True,
+        "messageTimeout": f"{MESSAGE_TIMEOUT_SECONDS:.0f}s",
+        "processingMode": {"request": {"attributes": [ROUTE_ATTRIBUTE]}, "response": {"body": "Streamed"}},
+    }
