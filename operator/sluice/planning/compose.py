@@ -15,8 +15,6 @@ import numpy as np
 from sluice.model.plan import (
     Band,
     CertificatePlan,
-    ClassPlan,
-    ClassPoolPlan,
     ConflictPlan,
     ModeShare,
     Plan,
@@ -41,6 +39,8 @@ _DIGITS = 12
 _NOISE = 1e-12
 """Relative difference of two rates that is rounding, not refusal."""
 _HOUR_SECONDS = 3600.0
+Document = dict[str, object]
+"""A part of the plan before it is validated."""
 _MOST_MODES = 64
 
 
@@ -62,28 +62,29 @@ def compose(
             part.busy / pool.engines_per_replica * pool.cost_per_hour / _HOUR_SECONDS
             for pool, part in zip(problem.pools, splits, strict=True)
         )
-    plan = Plan(
-        plan_id="",
-        fleet=problem.fleet,
-        time=datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        charging=problem.charging.value,
-        verdict=Verdict.OPTIMAL,
-        value_per_second=_rounded(certificate.value),
-        upper_bound=_rounded(certificate.upper_bound),
-        pools=_pool_plans(formulation, splits, explanation),
-        classes=_class_plans(formulation, splits, explanation, times),
-        shadow_prices=explanation.prices,
-        promises=kept_promises(formulation, solution, splits, times),
-        conflict=conflict,
-        certificate=CertificatePlan(
+    document = {
+        "plan_id": "",
+        "fleet": problem.fleet,
+        "time": datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "charging": problem.charging.value,
+        "verdict": Verdict.OPTIMAL,
+        "value_per_second": _rounded(certificate.value),
+        "upper_bound": _rounded(certificate.upper_bound),
+        "pools": _pool_plans(formulation, splits, explanation),
+        "classes": _class_plans(formulation, splits, explanation, times),
+        "shadow_prices": explanation.prices,
+        "promises": kept_promises(formulation, solution, splits, times),
+        "conflict": conflict,
+        "certificate": CertificatePlan(
             primal_residual=_rounded(certificate.primal_residual, 2),
             dual_residual=_rounded(certificate.dual_residual, 2),
             gap=_rounded(certificate.gap, 2),
         ),
-        replica_cost_per_second=cost,
-        notes=problem.notes[:64],
-    )
-    return identified(plan)
+        "replica_cost_per_second": cost,
+        "notes": problem.notes[:64],
+    }
+    # One validation of the whole document costs a fifth of building it model by model.
+    return identified(Plan.model_validate(document))
 
 
 def identified(plan: Plan) -> Plan:
@@ -143,7 +144,7 @@ def _pool_plan(pool: PoolInput, part: PoolSplit, hourly: float) -> PoolPlan:
 
 def _class_plans(
     formulation: Formulation, splits: tuple[PoolSplit, ...], explanation: Explanation, times: Latency
-) -> tuple[ClassPlan, ...]:
+) -> tuple[Document, ...]:
     """One entry per class, in the problem's order."""
     data = formulation.data
     parts = np.array(
@@ -196,42 +197,42 @@ def _class_plan(
     weights: tuple[int, ...],
     words: str,
     formulation: Formulation,
-) -> ClassPlan:
+) -> Document:
     served, prefill, mixed, solo, decode_queue, prefill_queue, index, marginal, cut_off, wait, ttft, tpot = row
     band = _band(served, entry.rate)
     rationed = band is not Band.FULL
-    return ClassPlan(
-        name=entry.name,
-        band=band,
-        index=index,
-        rationed=rationed,
-        arrival_rate=entry.rate,
-        admitted_rate=served,
-        prefill=prefill,
-        decode_mixed=mixed,
-        decode_solo=solo,
-        prefill_queue=prefill_queue,
-        decode_queue=decode_queue,
-        in_flight_limit=_limit(entry, served, prefill + decode_queue + mixed + solo) if rationed else None,
-        pools=tuple(
-            ClassPoolPlan(
-                pool=pool.name,
-                admitted_rate=part[0],
-                prefill=part[1],
-                decode_mixed=part[2],
-                decode_solo=part[3],
-                weight_permille=weight,
-            )
+    return {
+        "name": entry.name,
+        "band": band,
+        "index": index,
+        "rationed": rationed,
+        "arrival_rate": entry.rate,
+        "admitted_rate": served,
+        "prefill": prefill,
+        "decode_mixed": mixed,
+        "decode_solo": solo,
+        "prefill_queue": prefill_queue,
+        "decode_queue": decode_queue,
+        "in_flight_limit": _limit(entry, served, prefill + decode_queue + mixed + solo) if rationed else None,
+        "pools": tuple(
+            {
+                "pool": pool.name,
+                "admitted_rate": part[0],
+                "prefill": part[1],
+                "decode_mixed": part[2],
+                "decode_solo": part[3],
+                "weight_permille": weight,
+            }
             for pool, part, weight in zip(formulation.problem.pools, parts, weights, strict=True)
             if entry.may_use(pool.name)
         ),
-        marginal_value=marginal,
-        cut_off=cut_off,
-        standing=words,
-        wait_seconds=wait,
-        ttft_seconds=ttft,
-        tpot_seconds=tpot,
-    )
+        "marginal_value": marginal,
+        "cut_off": cut_off,
+        "standing": words,
+        "wait_seconds": wait,
+        "ttft_seconds": ttft,
+        "tpot_seconds": tpot,
+    }
 
 
 def _band(served: float, offered: float) -> Band:

@@ -120,8 +120,13 @@ class ProgramBuilder:
     def __init__(self) -> None:
         self._row_blocks: list[Block] = []
         self._column_blocks: list[Block] = []
-        self._columns: list[tuple[Vector, Vector, Vector, Vector]] = []
-        self._bounds: list[tuple[Vector, Vector]] = []
+        # Plain lists: a program has a dozen small blocks, and one array per block and number costs more than they do.
+        self._objective: list[float] = []
+        self._lower: list[float] = []
+        self._upper: list[float] = []
+        self._scale: list[float] = []
+        self._row_lower: list[float] = []
+        self._row_upper: list[float] = []
         self._entries: list[tuple[Indices, Indices, Vector]] = []
         self._few: tuple[list[int], list[int], list[float]] = ([], [], [])
         self._charges: list[tuple[int, float]] = []
@@ -141,7 +146,10 @@ class ProgramBuilder:
         """Add a block of columns; returns the index of its first."""
         start, count = self._column_count, len(labels)
         self._column_blocks.append(Block(name, start, labels))
-        self._columns.append((_full(objective, count), _full(lower, count), _full(upper, count), _full(scale, count)))
+        self._objective += _listed(objective, count)
+        self._lower += _listed(lower, count)
+        self._upper += _listed(upper, count)
+        self._scale += _listed(scale, count)
         self._column_count += count
         return start
 
@@ -156,7 +164,8 @@ class ProgramBuilder:
         """Add a block of rows; returns the index of its first."""
         start, count = self._row_count, len(labels)
         self._row_blocks.append(Block(name, start, labels))
-        self._bounds.append((_full(lower, count), _full(upper, count)))
+        self._row_lower += _listed(lower, count)
+        self._row_upper += _listed(upper, count)
         self._row_count += count
         return start
 
@@ -183,30 +192,23 @@ class ProgramBuilder:
         key = rows * max(1, self._column_count) + columns
         order = np.argsort(key, kind="stable")
         order = order[values[order] != 0.0]
-        objective, lower, upper, scale = (
-            np.concatenate([part[i] for part in self._columns]) if self._columns else np.zeros(0) for i in range(4)
-        )
-        row_lower, row_upper = (
-            np.concatenate([part[i] for part in self._bounds]) if self._bounds else np.zeros(0) for i in range(2)
-        )
+        objective = np.array(self._objective)
         for column, cost in self._charges:
             objective[column] -= cost
         return Program(
             row_blocks=tuple(self._row_blocks),
             column_blocks=tuple(self._column_blocks),
             objective=objective,
-            lower=lower,
-            upper=upper,
-            scale=scale,
-            row_lower=row_lower,
-            row_upper=row_upper,
+            lower=np.array(self._lower),
+            upper=np.array(self._upper),
+            scale=np.array(self._scale),
+            row_lower=np.array(self._row_lower),
+            row_upper=np.array(self._row_upper),
             entry_rows=rows[order],
             entry_columns=columns[order],
             entries=values[order],
         )
 
 
-def _full(value: float | Vector, count: int) -> Vector:
-    if isinstance(value, np.ndarray):
-        return value
-    return np.full(count, value, dtype=np.float64)
+def _listed(value: float | Vector, count: int) -> list[float]:
+    return value.tolist() if isinstance(value, np.ndarray) else [value] * count

@@ -4,7 +4,9 @@ Every measured (chunk, batch) pair becomes one mode. The context is not a choice
 consequence of the work, so each pair is read at the mean context of the demand: between
 two measured contexts by straight line, below the smallest at the smallest (a little too
 slow), and above the largest not at all. A pair that lacks a neighbour is a hole: it is
-left out and named, because a guess between other pairs would be a law again.
+left out and named, because a guess between other pairs would be a law again. A pair that was
+never measured is one only where the table is a grid otherwise; prompts and decodes measured
+apart are no grid.
 """
 
 from __future__ import annotations
@@ -14,6 +16,8 @@ from collections.abc import Iterable, Sequence
 from sluice.model.law import MeasuredPoint
 from sluice.planning.modes import Mode
 
+_GRID = 2 / 3
+"""Share of all (chunk, batch) pairs from which a table counts as a grid with holes."""
 _NAMED = 3
 """Holes that a remark names; the rest are counted."""
 
@@ -40,15 +44,16 @@ def modes_of_table(
     chunks, batches = sorted({chunk for chunk, _ in table}), sorted({batch for _, batch in table})
     remarks = list(_bounds(contexts, context_tokens, chunks, chunk_tokens))
     context = min(max(context_tokens, contexts[0]), contexts[-1])
+    grid = len(table) >= _GRID * len(chunks) * len(batches)
     modes, holes = [], []
     for chunk in chunks:
         for batch in batches:
             if not _fits(chunk, batch, slots, chunk_tokens, batched_token_budget):
                 continue
             seconds = _at(table.get((chunk, batch), {}), contexts, context)
-            if seconds is None:
+            if seconds is None and (grid or (chunk, batch) in table):
                 holes.append(f"chunk {chunk}, batch {batch}")
-            else:
+            elif seconds is not None:
                 modes.append(Mode(chunk, batch, seconds))
     if holes:
         rest = f" and {len(holes) - _NAMED} more" if len(holes) > _NAMED else ""
