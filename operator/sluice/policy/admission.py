@@ -27,6 +27,7 @@ from sluice.policy.kernels import (
     Order,
     accrue,
     choose,
+    late_may_start,
     latest_start,
     record_start,
 )
@@ -157,6 +158,10 @@ class AdmissionPolicy:
     margin_seconds: float = 0.0
     credit_seconds: float = 5.0
     urgency_seconds: float = 1.0
+    late_share: float = 0.0
+    """Share of ready replicas that must have budget before a late request starts."""
+    late_tokens: float = math.inf
+    """Unfinished prompt tokens that the replica of a late request may hold."""
 
     def rule(self) -> Any:
         """The parameters as the kernels take them: one ``RULE`` record in an array."""
@@ -170,6 +175,7 @@ class AdmissionPolicy:
         rule["prefill_seconds"] = self.prefill_seconds_per_token
         rule["margin"], rule["credit_seconds"] = self.margin_seconds, self.credit_seconds
         rule["urgency"] = self.urgency_seconds
+        rule["late_share"], rule["late_tokens"] = self.late_share, self.late_tokens
         return rule
 
     def decide(self, view: GateView, now: float, budget: Budget = Budget()) -> tuple[Start, ...]:
@@ -201,8 +207,11 @@ class AdmissionPolicy:
             if choice == NOBODY or (choice >= len(lanes) and self.late is Late.REFUSE):
                 break
             is_late, i = divmod(choice, len(lanes))
-            request = (late if is_late else live)[i].pop(0)
             target = min(eligible, key=lambda k: (replicas[k].unfinished_tokens, replicas[k].unfinished_requests))
+            ready = sum(replica.ready for replica in replicas)
+            if is_late and not late_may_start(rule[0], len(eligible), ready, replicas[target].unfinished_tokens):
+                break
+            request = (late if is_late else live)[i].pop(0)
             starts.append(
                 Start(request_id=request.request_id, replica=replicas[target].name, late=bool(is_late)),
             )

@@ -87,6 +87,8 @@ RULE = np.dtype(
         ("margin", "f8"),  # seconds kept in hand before a promise counts as lost
         ("credit_seconds", "f8"),  # depth of the credit bucket
         ("accrued", "f8"),  # when credit was last added, seconds
+        ("late_share", "f8"),  # share of replicas that must have budget before a late request starts
+        ("late_tokens", "f8"),  # unfinished prompt tokens that its replica may hold
         ("urgency", "f8"),  # BLEND: slack over which urgency falls by e, seconds
     ],
     align=True,
@@ -207,6 +209,16 @@ def choose(rule: Rule, lanes: Lanes, now: float) -> int:
         return best
     late = _choose_late(lanes)
     return -1 if late < 0 else len(lanes) + late
+
+
+@compiled
+def late_may_start(rule: Rule, eligible: int, replicas: int, unfinished_tokens: float) -> bool:
+    """Whether a late request may start: a reserve stays ready for requests that can still keep their promise.
+
+    A prefill cannot be taken back, and the late are often the longest prompts: one that
+    starts while a single replica is free blocks it for whoever arrives next.
+    """
+    return bool(eligible >= rule.late_share * replicas and unfinished_tokens <= rule.late_tokens)
 
 
 @compiled

@@ -7,6 +7,8 @@ promises may be a default.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from sluice.policy.admission import AdmissionPolicy, Need
 from sluice.policy.kernels import Late, Order
 
@@ -42,15 +44,17 @@ def keeping_promises(
 ) -> AdmissionPolicy:
     """``policy`` for requests that can still keep their promise; the others wait in a lower band or are refused."""
     suffix = {Late.IGNORE: "", Late.LAST: "+late-last", Late.REFUSE: "+late-refused"}[late]
-    return AdmissionPolicy(
+    return replace(
+        policy,
         name=policy.name + suffix,
-        order=policy.order,
         needs=policy.needs | {Need.PROMISES},
         late=late,
-        cap=policy.cap,
         own_prompt=own_prompt,
         prefill_seconds_per_token=prefill_seconds_per_token,
         margin_seconds=margin_seconds,
-        credit_seconds=policy.credit_seconds,
-        urgency_seconds=policy.urgency_seconds,
     )
+
+
+def with_reserve(policy: AdmissionPolicy, share: float = 1.0) -> AdmissionPolicy:
+    """``policy`` whose late requests start only on an idle replica, while ``share`` of the replicas have budget."""
+    return replace(policy, name=f"{policy.name}+reserve", late_share=share, late_tokens=0.0)

@@ -16,7 +16,7 @@ from sluice.model.snapshot import PoolSupply
 from sluice.planning import Problem, plan
 from sluice.policy.admission import AdmissionPolicy, Budget
 from sluice.policy.kernels import Late
-from sluice.policy.orders import BANDS, EARLIEST_DEADLINE, FIRST_COME, PRIORITY, keeping_promises
+from sluice.policy.orders import BANDS, EARLIEST_DEADLINE, FIRST_COME, PRIORITY, keeping_promises, with_reserve
 from sluice.simulation.catalogue import TODAY, gated
 from sluice.simulation.claims import Chart, Line, Table
 from sluice.simulation.layout import State
@@ -25,7 +25,13 @@ from sluice.simulation.regime import Fidelity, Guidance, Regime
 from sluice.simulation.run import Record, Replicas, Setup, simulate
 from sluice.simulation.workload import ClassLoad, LogNormal, Workload, generate
 
-DEFAULT_REGIMES = ("chunked", "first-come", "bands", "earliest-deadline+late-last")
+DEFAULT_REGIMES = (
+    "chunked",
+    "first-come",
+    "bands",
+    "earliest-deadline+late-last",
+    "earliest-deadline+late-last+reserve",
+)
 CHUNKS_AHEAD = 2.0
 """Unfinished prompt tokens per replica, in chunks: an engine always has its next chunk, and no queue of its own."""
 
@@ -90,6 +96,8 @@ def regimes_for(scenario: Scenario, names: Sequence[str]) -> tuple[Regime, ...]:
         for late in (Late.LAST, Late.REFUSE):
             kept = keeping_promises(order, prefill_seconds_per_token=per_token, late=late)
             orders[kept.name] = kept
+            if late is Late.LAST:
+                orders[with_reserve(kept).name] = with_reserve(kept)
     unknown = [name for name in names if name not in TODAY and name not in orders]
     if unknown:
         raise ComparisonError(f"no policy {', '.join(unknown)}; there are {', '.join([*TODAY, *orders])}")

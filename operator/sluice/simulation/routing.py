@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from sluice.policy.compiled import inner
-from sluice.policy.kernels import accrue, choose, latest_start, record_start
+from sluice.policy.kernels import accrue, choose, late_may_start, latest_start, record_start
 from sluice.simulation.agenda import draw, heap_push, set_change, tree_first, tree_set
 from sluice.simulation.batch import add_decode, touch
 from sluice.simulation.layout import Array, Sim
@@ -193,6 +193,8 @@ def try_gate(sim: Sim, now: float) -> None:
             return
         count = len(sim.lanes)
         which, i = (0, choice) if choice < count else (1, choice - count)
+        if which == 1 and not _reserve_allows(sim):
+            return
         q = _pop_live(sim, i) if which == 0 else _pop_late(sim, i)
         lane = sim.lanes[i]
         if which == 0:
@@ -203,6 +205,14 @@ def try_gate(sim: Sim, now: float) -> None:
         tidy(sim, i)
         record_start(rule, lane)
         _start(sim, q, place(sim), now)
+
+
+@inner
+def _reserve_allows(sim: Sim) -> bool:
+    """Whether the rule lets a late request start now, on the replica that takes the next prefill."""
+    placement = sim.core[0].placement
+    owed = sim.replicas[tree_first(sim.trees, 1)].owed if 1 <= placement <= 2 else 0.0
+    return late_may_start(sim.rule[0], sim.sets[0, 0], len(sim.replicas), owed)
 
 
 @inner

@@ -18,6 +18,7 @@ from sluice.policy.orders import (
     PRIORITY,
     QUEUE_GATE,
     keeping_promises,
+    with_reserve,
 )
 
 CHAT = LaneTerms(name="chat", target=4.0, queue_target=0.0, rate=2.0, index=1.0, promise_seconds=1.0)
@@ -118,6 +119,15 @@ def test_a_lost_promise_is_refused_where_the_policy_says_so() -> None:
     assert refusing.refusals(held, 1.5) == ("chat@0",)
     assert [start.request_id for start in refusing.decide(held, 1.5, Budget(least_requests=2))] == ["chat@1"]
     assert KEEPING.refusals(held, 1.5) == ()
+
+
+def test_the_reserve_holds_the_late_back_until_every_replica_has_budget_and_one_is_idle() -> None:
+    policy = with_reserve(KEEPING)
+    idle, busy = ReplicaView(name="idle"), ReplicaView(name="busy", unfinished_requests=1, unfinished_tokens=90.0)
+    late = replace(view(("chat", 0.0)), replicas=(idle, busy))
+    assert policy.decide(late, 9.0, ONE) == ()
+    assert [s.replica for s in policy.decide(late, 9.0, Budget(least_requests=2))] == ["idle"]
+    assert policy.decide(replace(late, replicas=(busy, busy)), 9.0, Budget(least_requests=2)) == ()
 
 
 def test_deciding_changes_nothing_in_the_view() -> None:
