@@ -43,7 +43,7 @@ from sluice.actuate.objects import (
 from sluice.actuate.order import steps
 from sluice.actuate.port import Order
 from sluice.model.decision import Receipt, Targets
-from sluice.model.fleet import DataPlaneKind, Fleet, WorkloadClass
+from sluice.model.fleet import DataPlaneKind, Fleet, GateUse, WorkloadClass
 from sluice.model.naming import FIELD_MANAGER, FLEET_LABEL, MANAGED_BY
 from sluice.model.naming import plan_config_map as plan_config_map_name
 
@@ -108,6 +108,8 @@ class KubernetesActuator:
         selector = f"{FLEET_LABEL}={label_value(fleet.name)},{MANAGED_BY[0]}={MANAGED_BY[1]}"
         for kind in _kinds(fleet):
             answer = self._api.send("GET", kind.collection(fleet.namespace), query={"labelSelector": selector})
+            if not answer.fine and kind is EXTENSION_POLICY and fleet.data_plane.gate is GateUse.DISABLED:
+                continue  # not installed, or not ours to see: then there is none of ours to take away either
             if not answer.fine:
                 done.refuse("list", kind, "", answer)
                 return done
@@ -124,6 +126,8 @@ class KubernetesActuator:
         for finding in gateway_api.routes(order)[1] if _has_gateway(order.fleet) else ():
             done.hold(finding.subject.removeprefix("WorkloadClass/"), finding)
         for document in self._objects(order, done):
+            if done.failed:
+                return
             metadata = document["metadata"]
             name, label = metadata["name"], f"{document['kind']}/{metadata['name']}"
             before = self._standing_object(KINDS[document["kind"]], metadata["namespace"], name, done)
@@ -228,6 +232,8 @@ class KubernetesActuator:
     def _patches(self, order: Order, done: Ledger) -> Iterable[tuple[WorkloadClass, list[Document]]]:
         """The weights to put into users' routes; a route is read anew for every patch, since ours change it."""
         for workload in order.classes if _has_gateway(order.fleet) else ():
+            if done.failed:
+                return  # the server is away: every further request would wait for its time-out
             target = order.targets.of(workload.name)
             if workload.route is None or target is None or workload.name in done.held:
                 continue

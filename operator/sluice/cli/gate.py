@@ -20,9 +20,16 @@ class GateOrder(StrEnum):
 
 
 def gate(  # noqa: PLR0913, PLR0917 - each parameter is one option of the command
-    manifests: Annotated[Path, typer.Option(help="Directory of manifests.", exists=True, file_okay=False)],
+    manifests: Annotated[
+        Path | None,
+        typer.Option(help="Directory of manifests to use instead of an API server.", exists=True, file_okay=False),
+    ] = None,
+    namespace: Annotated[str | None, typer.Option(help="The fleet's namespace; absent: the one we run in.")] = None,
+    kubeconfig: Annotated[Path | None, typer.Option(help="Absent: in-cluster, else the default one.")] = None,
     plan: Annotated[Path | None, typer.Option(help="The plan's file; it may appear later.")] = None,
-    fleet: Annotated[str | None, typer.Option(help="Name of the fleet, where there are several.")] = None,
+    fleet: Annotated[
+        str | None, typer.Option(help="Name of the fleet; may be absent where manifests declare just one.")
+    ] = None,
     listen: Annotated[str, typer.Option(help="host:port that the proxy calls; port 0 takes a free one.")] = (
         "127.0.0.1:9002"
     ),
@@ -57,9 +64,13 @@ def gate(  # noqa: PLR0913, PLR0917 - each parameter is one option of the comman
     from sluice.policy import orders  # noqa: PLC0415 - as above
 
     logs.configure("info")
+    if manifests is None and fleet is None:
+        raise typer.BadParameter("without --manifests the fleet must be named", param_hint="--fleet")
     policies = (orders.BANDS, orders.PRIORITY, orders.EARLIEST_DEADLINE, orders.GATE, orders.FIRST_COME)
     settings = GateSettings(
         manifests=manifests,
+        namespace=namespace,
+        kubeconfig=kubeconfig,
         plan_file=plan,
         fleet=fleet,
         listen=listen,

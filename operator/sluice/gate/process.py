@@ -33,6 +33,7 @@ from sluice.gate.routes import classifier
 from sluice.gate.server import Processor, serve
 from sluice.gate.state import Gate
 from sluice.gate.terms import GateTerms
+from sluice.model.plan import Plan
 
 LOG = logging.getLogger(__name__)
 MANIFESTS_SECONDS = 2.0
@@ -43,7 +44,10 @@ STOP_SECONDS = 2.0
 class GateSettings:
     """What ``sluice gate`` is told."""
 
-    manifests: Path
+    manifests: Path | None = None
+    """Directory of manifests; None: the API server is asked."""
+    namespace: str | None = None
+    kubeconfig: Path | None = None
     plan_file: Path | None = None
     fleet: str | None = None
     listen: str = "127.0.0.1:0"
@@ -69,7 +73,7 @@ class GateProcess:
             world=world,
             choices=settings.choices,
             take=self._take,
-            problem=lambda why: self.meters.feed_problems.update((why,)),
+            problem=self.count_problem,
             plan_file=settings.plan_file,
             manifests=settings.manifests,
             fleet_name=settings.fleet,
@@ -83,6 +87,14 @@ class GateProcess:
     def _take(self, terms: GateTerms, fresh: bool) -> None:
         self._classify = classifier(self.feed.world.fleet.namespace, self.feed.world.classes)
         self.desk.take_terms(terms, fresh=fresh)
+
+    def count_problem(self, why: str) -> None:
+        """Something that a feed brought cannot be used."""
+        self.meters.feed_problems[why] += 1
+
+    def take_plan(self, plan: Plan) -> None:
+        """A plan from the API server."""
+        self.feed.take_plan(plan, asyncio.get_running_loop().time())
 
     def classify(self, route: str) -> str | None:
         """The class of a route, by the classes of now."""
@@ -175,8 +187,42 @@ class GateProcess:
 
 async def run_until_stopped(settings: GateSettings) -> None:
     """Serve until SIGTERM or SIGINT."""
-    world = read_world(settings.manifests, settings.fleet)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await GateProcess(settings, world).run(stop)
+    if settings.manifests is not None:
+        await GateProcess(settings, read_world(settings.manifests, settings.fleet)).run(stop)
+    else:
+        await _run_in_cluster(settings, stop)
+
+
+async def _run_in_cluster(settings: GateSettings, stop: asyncio.Event) -> None:
+    """Wait for the first sight of the fleet, then serve; until then proxies find nobody, and let pass."""
+    from sluice.gate.cluster_feed import Access, ClusterFeed  # noqa: PLC0415 - a large client that files do not need
+
+    worlds: asyncio.Queue[World] = asyncio.Queue()
+    plans: list[Plan] = []
+    feed = ClusterFeed(
+        access=Access.login(settings.kubeconfig, settings.namespace),
+        fleet_name=settings.fleet or "",
+        take_world=worlds.put_nowait,
+        take_plan=plans.append,
+        problem=lambda _: None,
+    )
+    following = asyncio.create_task(feed.run())
+    stopping = asyncio.create_task(stop.wait())
+    first = asyncio.create_task(worlds.get())
+    try:
+        await asyncio.wait([following, stopping, first], return_when=asyncio.FIRST_COMPLETED)
+        if first.done():
+            process = GateProcess(settings, first.result())
+            feed.take_world = process.feed.take_world
+            feed.take_plan = process.take_plan
+            feed.problem = process.count_problem
+            for plan in plans[-1:]:
+                process.take_plan(plan)
+            await process.run(stop)
+    finally:
+        for task in (following, stopping, first):
+            task.cancel()
+        await asyncio.gather(following, stopping, first, return_exceptions=True)
