@@ -3,7 +3,8 @@
 Everything is the operator's own code on one fleet: resolving the resources, the demand, the
 program with duals, limits and weights, Envoy's files and the status documents on disk. Only
 the measuring is replaced by ready samples (its cost is Prometheus's). Printed per size: the
-first pass, a pass where nothing changed, and a pass where every rate moved by a fifth.
+first pass, a pass where nothing changed, and a pass where every rate moved by a fifth; and how
+long the event loop, which answers the probes, was held up at the longest.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from sluice.observe.proxies import Proxies
 pytestmark = pytest.mark.benchmark
 ROUNDS = 5
 REPLICAS = 24
+TICK_SECONDS = 0.001
 KEY = ("default", "bench")
 
 
@@ -165,6 +167,26 @@ def assembled(classes: int, pools: int, out: Path) -> Iterator[tuple[Passes, Rea
         statuses.close()
 
 
+class Stall:
+    """The longest time that the event loop took to come back to a task that only yields."""
+
+    longest_seconds = 0.0
+
+    async def __aenter__(self) -> Stall:
+        self._task = asyncio.create_task(self._tick())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _tick(self) -> None:
+        while True:
+            before = time.perf_counter()
+            await asyncio.sleep(TICK_SECONDS)
+            self.longest_seconds = max(self.longest_seconds, time.perf_counter() - before - TICK_SECONDS)
+
+
 async def seconds_of(passes: Passes) -> float:
     started = time.perf_counter()
     await passes.run(KEY, Haste(prompt=False, change=asyncio.Event()))
@@ -174,13 +196,15 @@ async def seconds_of(passes: Passes) -> float:
 @pytest.mark.parametrize(("classes", "pools"), [(10, 1), (10, 3), (100, 1), (100, 3), (1000, 1), (1000, 3)])
 async def test_whole_pass(classes: int, pools: int, tmp_path: Path) -> None:
     with assembled(classes, pools, tmp_path) as (passes, samples):
-        first = await seconds_of(passes)
-        still = [await seconds_of(passes) for _ in range(ROUNDS)]
-        moved = []
-        for turn in range(ROUNDS):
-            samples.factor = 1.2 if turn % 2 == 0 else 1.0
-            moved.append(await seconds_of(passes))
+        async with Stall() as stall:
+            first = await seconds_of(passes)
+            still = [await seconds_of(passes) for _ in range(ROUNDS)]
+            moved = []
+            for turn in range(ROUNDS):
+                samples.factor = 1.2 if turn % 2 == 0 else 1.0
+                moved.append(await seconds_of(passes))
     print(  # noqa: T201 - printing is what a benchmark is for
         f"\nwhole pass, {classes} classes x {pools} pools: first {1e3 * first:.0f} ms, "
-        f"unchanged {1e3 * statistics.median(still):.0f} ms, moved {1e3 * statistics.median(moved):.0f} ms"
+        f"unchanged {1e3 * statistics.median(still):.0f} ms, moved {1e3 * statistics.median(moved):.0f} ms, "
+        f"longest stall of the event loop {1e3 * stall.longest_seconds:.0f} ms"
     )

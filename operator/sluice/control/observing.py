@@ -148,7 +148,7 @@ def _nothing_yet() -> Observation:
         reason=Reason.PROMETHEUS_UNREACHABLE,
         message="no answer from the metrics sources yet",
     )
-    return Observation(problems=(finding,))
+    return Observation(proxies_ready=0, problems=(finding,))
 
 
 def _no_credentials(name: str, *, missing: bool) -> Finding:

@@ -71,13 +71,16 @@ class Told:
     """The status of one object."""
 
     ref: Ref
-    resource: Resource
-    status: BaseModel
+    document: statuses.Document
+    """As it goes over the wire."""
+    is_news: bool
+    """Whether it differs from what the object bears."""
 
-    @property
-    def is_news(self) -> bool:
-        """Whether it differs from what the object bears."""
-        return statuses.document(self.status) != statuses.document(self.resource.status)
+    @classmethod
+    def of(cls, resource: Resource, status: BaseModel) -> Told:
+        """``status`` for ``resource``, compared with the one it bears."""
+        after = statuses.document(status)
+        return cls(ref=ref_of(resource), document=after, is_news=after != statuses.document(resource.status))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +105,7 @@ def report(account: Account) -> Report:
         plan = account.decision.plan if account.decision is not None else None
         applied = statuses.applied_objects(resource.status.applied, account.receipt, plan.plan_id if plan else "")
         status = statuses.fleet_status(resource, conditions, plan, account.supplies, applied)
-        told.append(Told(ref=ref_of(resource), resource=resource, status=status))
+        told.append(Told.of(resource, status))
         events += transitions(subject_of(resource), resource.status.conditions, conditions, TOLD_OF_FLEET)
         if account.receipt is not None and account.receipt.written:
             events += movements(subject_of(resource), account.standing, account.in_force)
@@ -111,8 +114,7 @@ def report(account: Account) -> Report:
         told.append(one)
         events += heard
     if account.fleet is not None:
-        for profile, known in profile_statuses(account.profiles, account.fleet, account.laws):
-            told.append(Told(ref=ref_of(profile), resource=profile, status=known))
+        told += [Told.of(*entry) for entry in profile_statuses(account.profiles, account.fleet, account.laws)]
     return Report(statuses=tuple(told), events=tuple(events), figures=_figures(account, conditions))
 
 
@@ -238,7 +240,7 @@ def _class_report(
     )
     own = frozenset(entry.type.value for entry in verdicts if entry.own) - {ConditionType.READY.value}
     heard = transitions(subject_of(resource), resource.status.conditions, conditions, own)
-    return Told(ref=ref_of(resource), resource=resource, status=status), heard
+    return Told.of(resource, status), heard
 
 
 def _demand_of(account: Account, name: str) -> ClassDemand | None:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from sluice.control.ports import WorldView
 from sluice.model.decision import Targets
-from sluice.model.fleet import DataPlaneKind, Fleet, WorkloadClass
+from sluice.model.fleet import DataPlaneKind, Fleet, LimitKind, Mode, WorkloadClass
 from sluice.model.naming import CLASS_LABEL, gateway_cluster
 from sluice.model.reasons import ConditionType, Finding, Reason
 from sluice.observe.proxies import Proxies
 
 OWNING_GATEWAY = "gateway.envoyproxy.io/owning-gateway-name"
 OWNING_GATEWAY_NAMESPACE = "gateway.envoyproxy.io/owning-gateway-namespace"
-"""Labels that Envoy Gateway puts on the Pods of its proxies."""
+"""Labels that Envoy Gateway puts on the Pods of its proxies, wherever it runs them."""
+OWNING_CLASS = "gateway.envoyproxy.io/owning-gatewayclass"
+"""The label in their place where the EnvoyProxy merges all Gateways of a class (``mergeGateways``)."""
 
 Document = Mapping[str, Any]
 
@@ -40,13 +42,34 @@ def ready_proxies(view: WorldView, fleet: Fleet) -> int | None:
     """Ready proxy Pods of the fleet's Gateway; None where no such Pod can be seen."""
     if fleet.gateway is None:
         return None
-    namespace, name = fleet.gateway
-    found = [
-        pod
-        for pod in _of_kind(view, "Pod")
-        if _labels(pod).get(OWNING_GATEWAY) == name and _labels(pod).get(OWNING_GATEWAY_NAMESPACE) == namespace
-    ]
+    classes = {
+        (entry.get("spec") or {}).get("gatewayClassName")
+        for entry in _of_kind(view, "Gateway")
+        if (_namespace(entry), _name(entry)) == fleet.gateway
+    }
+    found = [pod for pod in _of_kind(view, "Pod") if _serves(_labels(pod), fleet.gateway, classes)]
     return sum(map(_is_ready, found)) if found else None
+
+
+def _serves(labels: Mapping[str, str], gateway: tuple[str, str], classes: Collection[str | None]) -> bool:
+    owner = labels.get(OWNING_GATEWAY_NAMESPACE), labels.get(OWNING_GATEWAY)
+    return owner == gateway or (OWNING_CLASS in labels and labels[OWNING_CLASS] in classes)
+
+
+def uncounted_proxies(fleet: Fleet, taken: int) -> tuple[Finding, ...]:
+    """A finding where limits are divided by the ``taken`` proxies because nobody knows how many are ready."""
+    plane = fleet.data_plane
+    divided = plane.kind is DataPlaneKind.ENVOY_GATEWAY and plane.limit is not LimitKind.NONE
+    if fleet.gateway is None or fleet.mode is not Mode.ENFORCE or not divided:
+        return ()
+    return (
+        Finding(
+            condition=ConditionType.DEGRADED,
+            reason=Reason.PROXIES_UNCOUNTED,
+            message=f"no ready proxy of Gateway {'/'.join(fleet.gateway)} is seen; limits are divided by {taken}: "
+            "name the namespace of its Pods with --proxy-namespace (chart: rbac.proxyNamespaces)",
+        ),
+    )
 
 
 def findings(view: WorldView, fleet: Fleet, classes: Sequence[WorkloadClass]) -> tuple[Finding, ...]:

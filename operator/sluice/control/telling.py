@@ -7,7 +7,7 @@ be written wait for the pass that writes it, because they are derived from the d
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from sluice.api.conditions import Condition
 from sluice.api.iteration_profile import IterationProfileResource, IterationProfileStatus
@@ -35,7 +35,7 @@ class Telling:
         silent: set[tuple[str, str]] = set()
         for told in report.statuses:
             needed = told.is_news or self._sink.lacks(told.ref)
-            if needed and not await self._write(told.ref, statuses.document(told.status)):
+            if needed and not await self._write(told.ref, told.document):
                 silent.add((told.ref.kind, told.ref.name))
         events = tuple(event for event in report.events if (event.subject.kind, event.subject.name) not in silent)
         if events:
@@ -77,7 +77,7 @@ class Telling:
             conditions = [entry.model_dump(mode="json", by_alias=True) for entry in after]
             await self._write(refusal.ref, {"observedGeneration": refusal.generation, "conditions": conditions})
 
-    async def _write(self, ref: Ref, document: dict[str, object]) -> bool:
+    async def _write(self, ref: Ref, document: Mapping[str, object]) -> bool:
         try:
             await self._sink.write(ref, document)
         except NotTold as error:

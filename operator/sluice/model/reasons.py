@@ -116,6 +116,11 @@ class Reason(StrEnum):
     READY = "Ready", "Planned, written and obeyed."
     BLIND = "Blind", "No fresh samples for longer than blindAfterSeconds: the safe plan is held."
     HELD = "Held", "An older plan stays in force; the message says why."
+    PROXIES_UNCOUNTED = (
+        "ProxiesUncounted",
+        "No ready proxy of the Gateway is seen: limits are divided by the number last counted, or not at all, and "
+        "several proxies may admit several times the plan. Name their namespace (chart value rbac.proxyNamespaces).",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

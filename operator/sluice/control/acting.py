@@ -1,0 +1,160 @@
+"""The third step of a pass: write what the fleet's mode asks for, or preview it.
+
+Enforce writes the decision's targets, or holds what is in force. Leaving Enforce opens
+limits once and keeps weights. Advise shows what Enforce would change.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+
+from sluice.actuate.port import Actuator, Order
+from sluice.control.gathering import Gathered
+from sluice.control.memory import Memory
+from sluice.control.metrics import Metrics
+from sluice.control.ports import FleetKey
+from sluice.control.workers import Overloaded, StillRunning, Workers
+from sluice.model.decision import ClassTarget, Decision, Receipt, Targets
+from sluice.model.fleet import Fleet, Mode
+from sluice.model.reasons import ConditionType, Finding, Reason
+
+log = logging.getLogger("sluice.acting")
+
+ActuatorOf = Callable[[Fleet], Actuator]
+
+
+class Acting:
+    """Acts for all fleets."""
+
+    def __init__(self, *, actuator_of: ActuatorOf, crew: Workers, metrics: Metrics) -> None:
+        self._actuator_of = actuator_of
+        self._crew = crew
+        self._metrics = metrics
+
+    async def standing(self, fleet: Fleet) -> Targets | None:
+        """What the data plane holds by the orders of an operator before us."""
+        return await self._crew.run(self._actuator_of(fleet).standing, fleet)
+
+    async def act(self, gathered: Gathered, decision: Decision, memory: Memory) -> tuple[Receipt | None, str]:
+        """Write what is to be written in the fleet's mode; the receipt, or the preview."""
+        fleet = gathered.fleet
+        _has_caught_up(memory)
+        memory.enforcing = fleet.mode is Mode.ENFORCE
+        if fleet.mode is Mode.ENFORCE:
+            targets = _wanted(gathered, decision, memory)
+            if targets is None:
+                return None, ""
+            return await self._write(_order(gathered, decision, targets), memory), ""
+        if memory.in_force is not None and _has_limits(memory.in_force):
+            opened = _without_limits(_present(memory.in_force, gathered))
+            return await self._write(_order(gathered, decision, opened), memory), ""
+        if fleet.mode is Mode.ADVISE and decision.targets is not None:
+            return None, await self._preview(_order(gathered, decision, decision.targets), memory)
+        return None, ""
+
+    async def release(self, key: FleetKey, memory: Memory) -> None:
+        """The fleet is gone: nobody would ever loosen its limits again, so they go too."""
+        _has_caught_up(memory)
+        if memory.ordered is None or not _has_limits(memory.ordered.targets):
+            return
+        order = replace(memory.ordered, targets=_without_limits(memory.ordered.targets))
+        receipt = await self._write(order, memory)
+        for problem in receipt.problems:
+            log.warning("limits of a deleted fleet stay: %s", problem.message, extra={"fleet": "/".join(key)})
+
+    async def _write(self, order: Order, memory: Memory) -> Receipt:
+        if not _has_caught_up(memory):
+            return Receipt(problems=(_write_failed("an earlier write has not come back yet"),))
+        try:
+            receipt = await self._crew.run(self._actuator_of(order.fleet).act, order)
+        except StillRunning as error:
+            memory.hanging = order, error.future
+            return Receipt(problems=(_write_failed(str(error)),))
+        except (TimeoutError, Overloaded) as error:
+            return Receipt(problems=(_write_failed(str(error)),))
+        _remember(order, receipt, memory)
+        writes = len(receipt.written) + len(receipt.removed)
+        self._metrics.count(
+            "sluice_data_plane_writes_total", writes, namespace=order.fleet.namespace, fleet=order.fleet.name
+        )
+        return receipt
+
+    async def _preview(self, order: Order, memory: Memory) -> str:
+        """What Enforce would change; computed anew only for a new order."""
+        if memory.previewed is not None and memory.previewed[0] == order:
+            return memory.previewed[1]
+        try:
+            text = await self._crew.run(self._actuator_of(order.fleet).preview, order)
+        except (TimeoutError, Overloaded) as error:
+            return f"(no preview: {error})"
+        memory.previewed = (order, text)
+        return text
+
+
+def _has_caught_up(memory: Memory) -> bool:
+    """Whether no write is under way; one that came back late counts as if it had come in time."""
+    if memory.hanging is None:
+        return True
+    order, future = memory.hanging
+    if not future.done():
+        return False
+    memory.hanging = None
+    if future.exception() is None:
+        _remember(order, future.result(), memory)
+    return True
+
+
+def _remember(order: Order, receipt: Receipt, memory: Memory) -> None:
+    """What was written is in force, beside whatever could not be."""
+    failed = any(finding.condition is ConditionType.PROGRAMMED for finding in receipt.problems)
+    if receipt.written or receipt.removed or receipt.unchanged or not failed:
+        memory.in_force = order.targets
+        memory.ordered = order
+
+
+def _wanted(gathered: Gathered, decision: Decision, memory: Memory) -> Targets | None:
+    """The targets to hold: the decision's, or what is in force without the classes that are gone."""
+    if decision.targets is not None:
+        return decision.targets
+    if memory.in_force is None:
+        return None
+    return _present(memory.in_force, gathered)
+
+
+def _present(targets: Targets, gathered: Gathered) -> Targets:
+    """``targets`` without classes that are gone."""
+    names = {workload.name for workload in gathered.snapshot.classes}
+    return replace(targets, classes=tuple(target for target in targets.classes if target.name in names))
+
+
+def _without_limits(targets: Targets) -> Targets:
+    """The same weights, and nothing refused: how Enforce is left."""
+    opened = (
+        replace(target, rate_limit=None, burst=None, in_flight_limit=None, fence=None) for target in targets.classes
+    )
+    return replace(targets, classes=tuple(opened))
+
+
+def _has_limits(targets: Targets) -> bool:
+    return any(map(_is_limited, targets.classes))
+
+
+def _is_limited(target: ClassTarget) -> bool:
+    return any(limit is not None for limit in (target.rate_limit, target.in_flight_limit, target.fence))
+
+
+def _order(gathered: Gathered, decision: Decision, targets: Targets) -> Order:
+    return Order(
+        fleet=gathered.fleet,
+        classes=gathered.snapshot.classes,
+        targets=targets,
+        plan=decision.plan,
+        supplies=gathered.supplies,
+        proxies=gathered.snapshot.observation.proxies_ready,
+    )
+
+
+def _write_failed(message: str) -> Finding:
+    return Finding(condition=ConditionType.PROGRAMMED, reason=Reason.WRITE_FAILED, message=message)
