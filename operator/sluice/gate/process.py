@@ -14,7 +14,9 @@ import json
 import logging
 import os
 import signal
+import socket
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,8 @@ from sluice.gate.routes import classifier
 from sluice.gate.server import Processor, serve
 from sluice.gate.state import Gate
 from sluice.gate.terms import GateTerms
+from sluice.model.fleet import GateUse
+from sluice.model.gate import gate_service
 from sluice.model.plan import Plan
 
 LOG = logging.getLogger(__name__)
@@ -78,9 +82,12 @@ class GateProcess:
             manifests=settings.manifests,
             fleet_name=settings.fleet,
         )
-        gate = Gate(self.feed.terms(), holds=not settings.shadow)
+        self._holds = self._may_hold()
+        gate = Gate(self.feed.terms(), holds=self._holds)
         self.desk = Desk(gate, self.meters, DecisionLog(settings.decisions))
         self.draining = False
+        self.is_active: Callable[[], bool] = lambda: True
+        """Whether proxies shall come to this gate; a standby says no."""
         self._signalled = False
         self._classify = classifier(world.fleet.namespace, world.classes)
 
@@ -101,15 +108,20 @@ class GateProcess:
         return self._classify(route)
 
     def switch(self) -> None:
-        """Obey the kill switch and, without it, the settings."""
+        """Obey the kill switch, and hold only where settings and fleet want it."""
         file = self.settings.kill_file
         killed = self._signalled or self.draining or (file is not None and file.exists())
-        if killed == self.desk.killed:
-            return
-        self.desk.killed = killed
-        if not self.draining:
-            self.desk.gate.set_holding(not killed and not self.settings.shadow)
+        if killed != self.desk.killed:
+            self.desk.killed = killed
             LOG.warning("kill switch", extra={"killed": killed})
+        holds = not killed and self._may_hold()
+        if holds != self._holds and not self.draining:
+            # Not compared with the machine's own word: it may have stopped holding by itself (harm).
+            self._holds = holds
+            self.desk.gate.set_holding(holds)
+
+    def _may_hold(self) -> bool:
+        return not self.settings.shadow and self.feed.world.fleet.data_plane.gate is not GateUse.SHADOW
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until ``stop``, then drain."""
@@ -167,7 +179,8 @@ class GateProcess:
             return web.Response(text="ok\n")
 
         async def ready(_: web.Request) -> web.Response:
-            return web.Response(status=503 if self.draining else 200, text="draining\n" if self.draining else "ok\n")
+            word = "draining" if self.draining else "ok" if self.is_active() else "standby"
+            return web.Response(status=200 if word == "ok" else 503, text=word + "\n")
 
         async def metrics(_: web.Request) -> web.Response:
             return web.Response(
@@ -199,18 +212,23 @@ async def run_until_stopped(settings: GateSettings) -> None:
 async def _run_in_cluster(settings: GateSettings, stop: asyncio.Event) -> None:
     """Wait for the first sight of the fleet, then serve; until then proxies find nobody, and let pass."""
     from sluice.gate.cluster_feed import Access, ClusterFeed  # noqa: PLC0415 - a large client that files do not need
+    from sluice.gate.lease import Lease  # noqa: PLC0415 - as above
 
+    access = Access.login(settings.kubeconfig, settings.namespace)
+    lease = Lease(access=access, name=gate_service(settings.fleet or ""), identity=socket.gethostname())
     worlds: asyncio.Queue[World] = asyncio.Queue()
     plans: list[Plan] = []
     feed = ClusterFeed(
-        access=Access.login(settings.kubeconfig, settings.namespace),
+        access=access,
         fleet_name=settings.fleet or "",
         take_world=worlds.put_nowait,
         take_plan=plans.append,
         problem=lambda _: None,
     )
     following = asyncio.create_task(feed.run())
+    leading = asyncio.create_task(lease.run())
     stopping = asyncio.create_task(stop.wait())
+    stopping.add_done_callback(lambda _: leading.cancel())  # the standby takes over while this one drains
     first = asyncio.create_task(worlds.get())
     try:
         await asyncio.wait([following, stopping, first], return_when=asyncio.FIRST_COMPLETED)
@@ -221,8 +239,9 @@ async def _run_in_cluster(settings: GateSettings, stop: asyncio.Event) -> None:
             feed.problem = process.count_problem
             for plan in plans[-1:]:
                 process.take_plan(plan)
+            process.is_active = lambda: lease.is_held
             await process.run(stop)
     finally:
-        for task in (following, stopping, first):
+        for task in (following, leading, stopping, first):
             task.cancel()
-        await asyncio.gather(following, stopping, first, return_exceptions=True)
+        await asyncio.gather(following, leading, stopping, first, return_exceptions=True)
