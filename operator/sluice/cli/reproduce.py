@@ -16,6 +16,9 @@ def reproduce(
     out: Annotated[Path, typer.Option(help="Folder for figures and claims.json.")] = Path("out/reproduce"),
     full: Annotated[bool, typer.Option("--full", help="Large panels: hours, not minutes.")] = False,
     workers: Annotated[int | None, typer.Option(help="Processes; as many as cores by default.")] = None,
+    traces: Annotated[
+        Path | None, typer.Option(help="Folder with azure2023/ and mooncake/: also the panel on real traces.")
+    ] = None,
     only: Annotated[str | None, typer.Option(help="Only steps whose name contains this.")] = None,
 ) -> None:
     """Reproduce the paper's results, and say of each claim whether it holds."""
@@ -42,6 +45,11 @@ def reproduce(
         for chart in claim.charts:
             typer.echo(f"figure: {draw(chart, out)}\n")
     (out / "claims.json").write_text(json.dumps([asdict(claim) for claim in claims], indent=1) + "\n")
+    if traces is not None:
+        from sluice.simulation.trace_panel import trace_tables  # noqa: PLC0415
+
+        for table in trace_tables(traces):
+            typer.echo(text_of(table) + "\n")
     width = max(len(claim.name) for claim in claims)
     for claim in claims:
         typer.echo(f"{claim.name.ljust(width)}  {claim.verdict.value:<15} {claim.statement}: {claim.evidence}")
