@@ -177,17 +177,20 @@ def _replicas(pool: Pool, order: Order) -> list[Document]:
 
 
 def _endpoints(name: str, workload: WorkloadClass, order: Order, addresses: Mapping[str, list[Document]]) -> Document:
-    """One locality per pool with a share; a pool without one is left out, for Envoy knows no weight of zero."""
+    """One locality per pool with a share; a pool without one is left out, for Envoy knows no weight of zero.
+
+    An enabled gate names the replica, and Envoy takes its word only for a replica of the cluster.
+    """
     target = order.targets.of(workload.name)
     weights = dict(target.weights) if target else {}
     localities = [
         {
             "locality": {"zone": pool.name},
-            "load_balancing_weight": weights[pool.name],
+            "load_balancing_weight": weight,
             "lb_endpoints": addresses[pool.name],
         }
         for pool in order.fleet.pools
-        if weights.get(pool.name, 0) > 0 and addresses[pool.name]
+        if (weight := _weight(pool, workload, weights, order.fleet)) > 0 and addresses[pool.name]
     ]
     return {
         "@type": f"{TYPE_URL}.config.endpoint.v3.ClusterLoadAssignment",
@@ -197,9 +200,10 @@ def _endpoints(name: str, workload: WorkloadClass, order: Order, addresses: Mapp
 
 
 def _weight(pool: Pool, workload: WorkloadClass, weights: Mapping[str, int], fleet: Fleet) -> int:
-    """A pool's share; behind the gate no pool that the class may use is out of its reach."""
+    """A pool's share; behind an enabled gate no pool that the class may use is out of its reach."""
     may_use = not workload.pools or pool.name in workload.pools
-    least = 1 if envoy_gate.has_gate(fleet) and weights and may_use else 0
+    placed = fleet.data_plane.gate is GateUse.ENABLED
+    least = 1 if placed and envoy_gate.has_gate(fleet) and weights and may_use else 0
     return max(least, weights.get(pool.name, 0))
 
 

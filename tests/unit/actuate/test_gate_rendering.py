@@ -77,3 +77,19 @@ def test_envoy_files_remove_our_headers_from_what_clients_send() -> None:
     assert {entry["remove"] for entry in mutation["typed_config"]["mutations"]} == set(OWN_HEADERS)
     names = [entry["name"] for entry in manager["http_filters"]]
     assert names[-2:] == ["envoy.filters.http.ext_proc", "envoy.filters.http.router"]
+
+
+@pytest.mark.parametrize(
+    ("use", "pools"),
+    [
+        pytest.param(GateUse.ENABLED, {"fast": 1000, "slow": 1}, id="the gate may name any replica of the class"),
+        pytest.param(GateUse.SHADOW, {"fast": 1000}, id="a shadow names none, and the plan alone decides"),
+    ],
+)
+def test_every_pool_of_a_class_is_in_reach_of_an_enabled_gate(use: GateUse, pools: dict[str, int]) -> None:
+    one = gated(DataPlaneKind.ENVOY_FILES, use)
+    moved = target(weights=(("fast", 1000), ("slow", 0)))
+    files = envoy_config.render(replace(one, targets=replace(one.targets, classes=(moved,))), "/out")
+    ((endpoints,),) = (document["resources"] for name, document in files.items() if name.startswith("eds/"))
+    told = {entry["locality"]["zone"]: entry["load_balancing_weight"] for entry in endpoints["endpoints"]}
+    assert told == pools
