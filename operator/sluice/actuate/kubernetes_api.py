@@ -55,7 +55,7 @@ class KubernetesApi(Protocol):
         body: object = None,
         content_type: str = JSON,
     ) -> Answer:
-        """One request; blocks at most for the time-outs above."""
+        """One request; each try blocks at most for the time-outs above."""
         ...
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import kubernetes
+import urllib3
 from kopf import ConnectionInfo
 
 from sluice.actuate.kubernetes_api import APPLY, JSON, JSON_PATCH, UNREACHABLE, ClientApi, KubernetesApi
@@ -29,6 +30,8 @@ from sluice.model.naming import FIELD_MANAGER
 MERGE = "application/merge-patch+json"
 UNKNOWN_FIELD = "field not declared in schema"
 """What apply says of a field that the installed definition lacks."""
+RETRIES = urllib3.Retry(total=1, connect=0, redirect=0)
+"""One more try where a kept connection broke; urllib3's own three would hold a thread for a minute."""
 PAGE = 500
 """Objects per page of a listing."""
 SERVICE_ACCOUNT_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
@@ -84,6 +87,7 @@ class Cluster:
 
     def __init__(self, configuration: kubernetes.client.Configuration, namespace: str = "default") -> None:
         self._configuration = configuration
+        configuration.retries = RETRIES
         self.api: KubernetesApi = ClientApi(kubernetes.client.ApiClient(configuration))
         self.namespace = namespace
         """The namespace we run in, or the kubeconfig's."""
