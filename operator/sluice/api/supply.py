@@ -93,7 +93,7 @@ def _is_ready(pod: Object) -> bool:
 
 
 def _pod_address(pool: Pool, pod: Object) -> str | None:
-    """``ip:port``: the port of the pool's backend where it names one, else the first container port."""
+    """``ip:port``: the first container port, else the port of the pool's backend (a Service may map it)."""
     address = (pod.get("status") or {}).get("podIP")
     if not address:
         return None

@@ -10,13 +10,19 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from sluice.api.base import SUBDOMAIN_PATTERN
+from sluice.api.base import LABEL_PATTERN, SUBDOMAIN_PATTERN
 from sluice.api.resources import API_VERSION, KINDS
 from sluice.api.rules import broken
 from sluice.api.schema import structural
 from sluice.api.structural import NOT_CHECKED, Problem, completed, repeats, type_name, unknown_fields, violations
 from sluice.model.naming import GROUP
 
+_LABEL_LENGTH: Final = 63
+_LABEL_WORDS: Final = (
+    "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with "
+    "an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is "
+    "'[a-z0-9]([-a-z0-9]*[a-z0-9])?')"
+)
 _SUBDOMAIN_WORDS: Final = (
     "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start "
     "and end with an alphanumeric character (e.g. 'example.com', regex used for validation is "
@@ -52,7 +58,7 @@ def _problems(document: Mapping[str, Any], schema: Mapping[str, Any]) -> list[Pr
 
 
 def _metadata(document: Mapping[str, Any]) -> list[Problem]:
-    """The checks of an object's name."""
+    """The checks of an object's name, and of its namespace in the words for the name of a namespace."""
     metadata = document.get("metadata")
     name = metadata.get("name") if isinstance(metadata, Mapping) else None
     if name is None:
@@ -64,5 +70,8 @@ def _metadata(document: Mapping[str, Any]) -> list[Problem]:
     found = []
     if not re.search(SUBDOMAIN_PATTERN, name):
         found.append(Problem(f'metadata.name: Invalid value: "{name}": {_SUBDOMAIN_WORDS}'))
+    namespace = metadata.get("namespace", "default") if isinstance(metadata, Mapping) else "default"
+    if len(str(namespace)) > _LABEL_LENGTH or not re.fullmatch(LABEL_PATTERN, str(namespace)):
+        found.append(Problem(f'metadata.namespace: Invalid value: "{namespace}": {_LABEL_WORDS}'))
     bound = structural(str(document["kind"]))["properties"]["metadata"]["properties"]["name"]
     return [*found, *violations(name, bound, "metadata.name")]

@@ -18,6 +18,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from sluice.api.base import SUBDOMAIN_PATTERN
 from sluice.api.manifests import DEFAULT_NAMESPACE, Manifests, parse
 from sluice.api.resources import KINDS
 from sluice.control.files import StatusFiles
@@ -199,12 +200,12 @@ def _with_last_good(fresh: Manifests, before: Manifests | None) -> Manifests:
 
 
 def _refusals(errors: Iterable[str], statuses: StatusFiles) -> tuple[Refusal, ...]:
-    """The errors by object; those about a file as a whole are in the log alone."""
+    """The errors by object; those about a file as a whole, or about what has no proper name, are in the log alone."""
     problems: dict[Ref, list[str]] = {}
     origins: dict[Ref, str] = {}
     for line in errors:
         found = _ERROR.match(line)
-        if found is None or found["kind"] not in KINDS or found["name"] == "?":
+        if found is None or found["kind"] not in KINDS or not _is_a_name(found["namespace"], found["name"]):
             continue
         ref = Ref(kind=found["kind"], namespace=found["namespace"], name=found["name"])
         problems.setdefault(ref, []).append(found["problem"])
@@ -213,6 +214,11 @@ def _refusals(errors: Iterable[str], statuses: StatusFiles) -> tuple[Refusal, ..
         Refusal(ref=ref, problems=tuple(found), origin=origins[ref], status=statuses.status(ref))
         for ref, found in problems.items()
     )
+
+
+def _is_a_name(*parts: str) -> bool:
+    """Whether these can name an object: they become the name of a file, which must not lead elsewhere."""
+    return all(re.fullmatch(SUBDOMAIN_PATTERN, part) for part in parts)
 
 
 def _resources(source: Manifests | WorldView) -> tuple[Resource, ...]:

@@ -84,6 +84,13 @@ async def test_what_was_never_good_is_refused_alone(here: World) -> None:
     assert [entry.ref.name for entry in here.world.view().refusals] == ["chat"]
 
 
+@pytest.mark.parametrize("name", ["../../chat", "chat, namespace: ../../etc"])
+async def test_what_has_no_proper_name_gets_no_status_file(here: World, name: str) -> None:
+    here.write("a.yaml", (CLASS % ("chat", "chat", 5)).replace("name: chat", f"name: {name}"))
+    assert here.names() == []
+    assert here.world.view().refusals == ()
+
+
 async def test_an_object_that_is_gone_takes_its_status_with_it(here: World) -> None:
     here.write("a.yaml", CLASS % ("chat", "chat", 100) + "---" + CLASS % ("code", "code", 100))
     for name in ("chat", "code"):
