@@ -1,4 +1,4 @@
-"""IterationProfile (``ip``): the measured iteration-time law of one model, accelerator, engine and parallelism.
+"""IterationProfile (``iprof``): the measured iteration-time law of one model, accelerator, engine and parallelism.
 
 Integer nanoseconds: the growth per prompt token is tens of microseconds, and rounding it
 to whole microseconds would cost the accuracy that the fit has.
