@@ -25,6 +25,8 @@ _FREE = 1e-9
 """Relative price below which a row or bound does not hold the optimum in place."""
 _AT = 1e-9
 """Relative distance from a bound that counts as lying on it."""
+_PAPER_MODES = 2
+"""Mixed and solo."""
 _ORDER_WEIGHT = 1e-3
 """Weight of the order of names against the load of the busiest pool."""
 
@@ -52,9 +54,9 @@ def _may_tie(formulation: Formulation, solution: Solution, free_column: Flags) -
     program, primal = formulation.program, solution.primal
     on_bound = (primal - program.lower <= _AT * program.scale) | (program.upper - primal <= _AT * program.scale)
     loose = free_column & on_bound
-    if len(formulation.pools) > 1:
+    if len(formulation.pools) > 1 or len(formulation.pools[0].group.modes) != _PAPER_MODES:
         return bool(loose.any())
-    # With one pool how engines spend their time does not change the plan; only who is served does.
+    # With one pool of two modes, how engines spend their time does not change the plan; only who is served does.
     served = formulation.pools[0].served
     rows = formulation.admission.slice
     tight = program.row_upper[rows] - program.times(primal)[rows] <= _AT * np.maximum(program.row_upper[rows], 1e-300)

@@ -26,7 +26,7 @@ CLASSES = (
     ("summarise", 6000, 250, 0.10, 0.40, 6.0, 60.0),
     ("batch", 1500, 600, 0.05, 0.20, 14.0, None),
 )
-"""Name, prompt and output tokens, prices per million, requests/s, patience. Chat and code: means of the Azure traces."""
+"""Name, tokens in and out, prices per million, requests/s, patience. Chat and code: means of the Azure traces."""
 
 INDICATORS = (
     ("TTFT of chat within 1 s", Promise(kind=PromiseKind.TTFT, class_name="chat", target=1.0)),
