@@ -140,7 +140,7 @@ EXPECTED = rules(
         (ENDPOINTS, ["endpointslices"], READ),
         (ROUTES, ["gateways"], READ),
         (ROUTES, ["httproutes"], [*READ, "create", "patch", "delete"]),
-        (POLICIES, ["backendtrafficpolicies"], ["get", "list", "create", "patch", "delete"]),
+        (POLICIES, ["backendtrafficpolicies", "envoyextensionpolicies"], ["get", "list", "create", "patch", "delete"]),
         ("", ["configmaps"], ["get", "create", "patch", "delete"]),
         ("", ["events"], ["create", "patch"]),
     ]

@@ -102,3 +102,22 @@ reads a Secret, except those named in rbac.credentialSecrets.
   name: {{ include "sluice.serviceAccountName" . }}
   namespace: {{ .Release.Namespace }}
 {{- end }}
+
+{{/* The gate's objects bear the name under which the operator's policies look for it. */}}
+{{- define "sluice.gateName" -}}
+{{- printf "%s-gate" .Values.gate.fleet }}
+{{- end }}
+
+{{- define "sluice.gateSelectorLabels" -}}
+app.kubernetes.io/name: {{ include "sluice.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: gate
+{{- end }}
+
+{{- define "sluice.gateLabels" -}}
+{{ include "sluice.gateSelectorLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/part-of: sluice
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name (replace "+" "_" .Chart.Version) }}
+{{- end }}
