@@ -68,13 +68,13 @@ class Acting:
         if not _has_caught_up(memory):
             return Receipt(problems=(_write_failed("an earlier write has not come back yet"),))
         try:
-            receipt = await self._crew.run(self._actuator_of(order.fleet).act, order)
+            receipt, held = await self._crew.run(_carry_out, self._actuator_of(order.fleet), order)
         except StillRunning as error:
             memory.hanging = order, error.future
             return Receipt(problems=(_write_failed(str(error)),))
         except (TimeoutError, Overloaded) as error:
             return Receipt(problems=(_write_failed(str(error)),))
-        _remember(order, receipt, memory)
+        _remember(order, held, memory)
         writes = len(receipt.written) + len(receipt.removed)
         self._metrics.count(
             "sluice_data_plane_writes_total", writes, namespace=order.fleet.namespace, fleet=order.fleet.name
@@ -102,16 +102,27 @@ def _has_caught_up(memory: Memory) -> bool:
         return False
     memory.hanging = None
     if future.exception() is None:
-        _remember(order, future.result(), memory)
+        _, held = future.result()
+        _remember(order, held, memory)
     return True
 
 
-def _remember(order: Order, receipt: Receipt, memory: Memory) -> None:
-    """What was written is in force, beside whatever could not be."""
+def _carry_out(actuator: Actuator, order: Order) -> tuple[Receipt, Targets | None]:
+    """What acting did, and the targets in force then; None where nobody can tell.
+
+    After a problem the data plane is asked: one class that cannot be written leaves the limits
+    of the others in force, and a limit that could not be lifted must be tried again.
+    """
+    receipt = actuator.act(order)
     failed = any(finding.condition is ConditionType.PROGRAMMED for finding in receipt.problems)
-    if receipt.written or receipt.removed or receipt.unchanged or not failed:
-        memory.in_force = order.targets
-        memory.ordered = order
+    return receipt, actuator.standing(order.fleet) if failed else order.targets
+
+
+def _remember(order: Order, held: Targets | None, memory: Memory) -> None:
+    """What was written is in force, beside whatever could not be."""
+    if held is not None:
+        memory.in_force = held
+        memory.ordered = replace(order, targets=held)
 
 
 def _wanted(gathered: Gathered, decision: Decision, memory: Memory) -> Targets | None:

@@ -24,7 +24,7 @@ class Memory:
     """What the data plane holds by our orders."""
     ordered: Order | None = None
     """The last order that was carried out."""
-    hanging: tuple[Order, Future[Receipt]] | None = None
+    hanging: tuple[Order, Future[tuple[Receipt, Targets | None]]] | None = None
     """An order that ran past its time-out: until it comes back no other may overtake it."""
     proxies: int = 1
     """How many ready proxies divide the limits, as last counted."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -47,6 +48,12 @@ class Here:
     orders: list[Order] = field(default_factory=list)
     held: Targets | None = None
     failing: bool = False
+    foreign: bool = False
+    """One class's object is somebody else's; the others are written."""
+    stuck: bool = False
+    """One of two limited classes keeps what it has; the other is written."""
+    hold: threading.Event | None = None
+    """A write hangs until it is set."""
     statuses: dict[Ref, Mapping[str, Any]] = field(default_factory=dict)
     writes: int = 0
     events: list[Event] = field(default_factory=list)
@@ -92,8 +99,18 @@ class Here:
             finding = Finding(condition=ConditionType.PROGRAMMED, reason=Reason.WRITE_FAILED, message="no")
             return Receipt(problems=(finding,))
         self.orders.append(order)
+        if self.hold is not None:
+            self.hold.wait(10)
+        if self.stuck and self.held is not None:
+            kept = self.held.classes[:1] + order.targets.classes[1:]
+            self.held = replace(order.targets, classes=kept)
+            finding = Finding(condition=ConditionType.PROGRAMMED, reason=Reason.WRITE_FAILED, message="no")
+            return Receipt(unchanged=1, problems=(finding,))
         changed = self.held is None or self.held.classes != order.targets.classes
         self.held = order.targets
+        if self.foreign:
+            finding = Finding(condition=ConditionType.PROGRAMMED, reason=Reason.FIELD_CONFLICT, message="not ours")
+            return Receipt(written=("plane",), problems=(finding,))
         return Receipt(written=("plane",)) if changed else Receipt(unchanged=1)
 
     def preview(self, order: Order) -> str:
@@ -136,7 +153,7 @@ class Operator:
     """An operator's memory around one world; another instance is a restart."""
 
     def __init__(self, here: Here) -> None:
-        self.crews = Crews()
+        self.crews = Crews(writing_seconds=20.0 if here.hold is None else 0.1)
         metrics = Metrics("0")
         self.passes = Passes(
             world=here,
@@ -255,6 +272,42 @@ async def test_a_write_that_fails_is_told_and_does_not_count_as_done(started: St
     assert here.condition("Ready")["status"] == "False"
     assert here.statuses[Ref("WorkloadClass", "default", "decode-heavy")]["limit"] == ""
     here.failing = False
+    await operator.run(1)
+    assert here.condition("Programmed")["status"] == "True"
+
+
+async def test_what_was_written_beside_a_problem_is_in_force_and_opened_on_leaving(started: Start) -> None:
+    here = Here(view(), foreign=True)
+    operator = started(here)
+    await operator.run(5)
+    assert here.condition("Programmed")["reason"] == "FieldConflict"
+    assert here.statuses[Ref("WorkloadClass", "default", "decode-heavy")]["limit"] == "4.68/s"
+    here.shown = view("Observe")
+    await operator.run(1)
+    assert here.limit is None
+
+
+async def test_a_limit_that_could_not_be_lifted_on_leaving_is_tried_again(started: Start) -> None:
+    here = Here(view())
+    operator = started(here)
+    await operator.run(5)
+    here.shown, here.stuck = view("Observe"), True
+    await operator.run(2)
+    assert here.limit is not None
+    here.stuck = False
+    await operator.run(1)
+    assert here.limit is None
+
+
+async def test_no_order_overtakes_one_that_still_hangs(started: Start) -> None:
+    here = Here(view(), hold=threading.Event())
+    operator = started(here)
+    assert here.hold is not None
+    await operator.run(3)
+    assert len(here.orders) == 1
+    assert "an earlier write" in here.condition("Programmed")["message"]
+    here.hold.set()
+    await asyncio.sleep(0.2)  # it comes back late
     await operator.run(1)
     assert here.condition("Programmed")["status"] == "True"
 
