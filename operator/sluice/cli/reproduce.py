@@ -19,6 +19,9 @@ def reproduce(
     traces: Annotated[
         Path | None, typer.Option(help="Folder with azure2023/ and mooncake/: also the panel on real traces.")
     ] = None,
+    measured: Annotated[
+        Path | None, typer.Option(help="Splitwise's perf_model.csv: also the law's error against it.")
+    ] = None,
     only: Annotated[str | None, typer.Option(help="Only steps whose name contains this.")] = None,
 ) -> None:
     """Reproduce the paper's results, and say of each claim whether it holds."""
@@ -50,6 +53,10 @@ def reproduce(
 
         for table in trace_tables(traces):
             typer.echo(text_of(table) + "\n")
+    if measured is not None:
+        from sluice.simulation.accuracy import law_errors  # noqa: PLC0415
+
+        typer.echo(text_of(law_errors(measured)) + "\n")
     width = max(len(claim.name) for claim in claims)
     for claim in claims:
         typer.echo(f"{claim.name.ljust(width)}  {claim.verdict.value:<15} {claim.statement}: {claim.evidence}")

@@ -1,0 +1,60 @@
+"""``sluice simulate`` and ``sluice reproduce`` as a user types them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from sluice.cli.app import application
+from sluice.simulation.accuracy import law_errors
+
+SAMPLE = Path(__file__).parents[3] / "crds" / "samples" / "two-class"
+
+
+def run(*arguments: str) -> tuple[int, str, str]:
+    result = CliRunner().invoke(application, list(arguments))
+    return result.exit_code, result.stdout, result.stderr
+
+
+def test_two_policies_see_the_same_arrivals() -> None:
+    code, out, err = run(
+        "simulate", "-f", str(SAMPLE), "--seconds", "120", "--policy", "chunked", "--policy", "first-come", "-o", "json"
+    )
+    assert code == 0, err
+    values = next(iter(json.loads(out).values()))
+    assert [row["policy"] for row in values] == ["chunked", "first-come"]
+    assert all(0.5 < row["share of R*"] < 1.1 for row in values)
+
+
+BAD = {
+    "an unknown policy": (("--policy", "magic"), "no policy magic"),
+    "an unknown pool": (("--replicas", "nowhere=3"), "has no pool nowhere"),
+    "no number of replicas": (("--replicas", "a100=many"), "expected POOL=NUMBER"),
+    "a trace of an unknown class": (("--trace", "stranger=TRACE"), "the trace has classes stranger"),
+    "a trace that is not there": (("--trace", "nothing.csv"), "nothing.csv"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_bad_request_says_why(case: str, tmp_path: Path) -> None:
+    trace = tmp_path / "t.csv"
+    trace.write_text("timestamp,input_tokens,output_tokens\n0,10,5\n")
+    arguments, message = BAD[case]
+    code, _, err = run("simulate", "-f", str(SAMPLE), *(a.replace("TRACE", str(trace)) for a in arguments))
+    assert code == 1
+    assert message in err
+
+
+def test_the_laws_error_is_that_of_a_line(tmp_path: Path) -> None:
+    header = "model,hardware,prompt_size,batch_size,token_size,prompt_time,token_time,tensor_parallel\n"
+    rows = [f"m,g,{size},1,128,{10 + size / 10},40,4\n" for size in (512, 1024, 2048)]
+    rows += [f"m,g,512,{batch},128,61.2,{40 + batch},4\n" for batch in (2, 4, 8)]
+    rows += ["m,g-pcap,512,1,128,1,1,4\n"]
+    path = tmp_path / "perf.csv"
+    path.write_text(header + "".join(rows))
+    table = law_errors(path)
+    assert [row[0] for row in table.rows] == ["m g TP4"]
+    assert table.rows[0][4] == pytest.approx(0.0, abs=1e-9)
