@@ -5,6 +5,10 @@ Engines are told apart by the label ``instance``, which Prometheus sets to the s
 no sample, and its pool's law stays as declared. vLLM only: other engines do not count all
 that is needed. Iterations belong to the engine and are counted once per model name, so the
 largest of these counters is taken and not their sum.
+
+Prompt tokens are counted when the first token comes, whatever becomes of the request then; the
+histograms of finished requests only tell which share of them had to be computed, or what
+clients that went away had cost would be missed.
 """
 
 from __future__ import annotations
@@ -29,6 +33,8 @@ TERMS = (
     Term(name="running", metric="vllm:num_requests_running", key=_INSTANCE, shape=Shape.MEAN),
     Term(name="iterations", metric="vllm:iteration_tokens_total_count", key=_INSTANCE, shape=Shape.LARGEST_RATE),
     *_pair("gap", "vllm:inter_token_latency_seconds"),
+    Term(name="prompted", metric="vllm:prompt_tokens_total", key=_INSTANCE),
+    *_pair("prompt", "vllm:request_prompt_tokens"),
     *_pair("computed", "vllm:request_prefill_kv_computed_tokens"),
     *_pair("prefill", "vllm:request_prefill_time_seconds"),
 )
@@ -66,11 +72,17 @@ def _sample(found: Readings, address: str) -> EngineSample | None:
         inter_token_seconds=inter_token,
         running=running,
         generation_rate=generated,
-        prompt_rate=found.value(address, "computed_sum") or 0.0,
+        prompt_rate=(found.value(address, "prompted") or 0.0) * _computed_share(found, address),
         prompt_tokens=prompt or 0.0,
         iteration_rate=found.value(address, "iterations") or None,
         prefill_seconds=_mean(found, address, "prefill"),
     )
+
+
+def _computed_share(found: Readings, address: str) -> float:
+    """Share of prompt tokens that no prefix cache had; 1 where that is not told."""
+    prompt, computed = found.value(address, "prompt_sum"), found.value(address, "computed_sum")
+    return min(1.0, computed / prompt) if prompt and computed is not None else 1.0
 
 
 def _mean(found: Readings, address: str, name: str) -> float | None:

@@ -20,6 +20,9 @@ COMPLETE = {
     "iterations": 100.0,
     "gap_sum": 20.0,
     "gap_count": 2000.0,
+    "prompted": 10000.0,
+    "prompt_sum": 10000.0,
+    "prompt_count": 8.0,
     "computed_sum": 8000.0,
     "computed_count": 8.0,
     "prefill_sum": 0.4,
@@ -86,6 +89,18 @@ async def test_what_not_every_engine_tells_is_left_open() -> None:
     bare = {term: value for term, value in COMPLETE.items() if not term.startswith(("iterations", "prefill"))}
     sample = (await samples(Prometheus({ADDRESS: bare}), ADDRESS))[ADDRESS]
     assert (sample.iteration_rate, sample.prefill_seconds) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("change", "rate"),
+    [
+        pytest.param({"prompted": 20000.0}, 16000.0, id="what clients that went away had cost is counted"),
+        pytest.param({"prompt_sum": 0.0, "computed_sum": 0.0}, 10000.0, id="nobody finished yet"),
+    ],
+)
+async def test_prompt_tokens_are_those_that_were_computed(change: Mapping[str, float], rate: float) -> None:
+    sample = (await samples(Prometheus({ADDRESS: COMPLETE | change}), ADDRESS))[ADDRESS]
+    assert sample.prompt_rate == rate
 
 
 async def test_other_peoples_engines_are_left_out() -> None:

@@ -206,7 +206,7 @@ def test_what_cannot_be_built_is_refused_by_name(tmp_path: Path, change: dict[st
 def test_the_command_gives_a_profile_that_plan_accepts(torch_installed: None, tmp_path: Path) -> None:
     """The whole way, on a grid that takes seconds: kernel, then the sample fleet with this profile."""
     run = [sys.executable, "-m", "sluice"]
-    options = "--batch 4 --largest-batch 8 --largest-chunk 32 --context 32 --minutes 0.05 --device cpu"
+    options = "--batch 4 --largest-batch 8 --largest-chunk 32 --context 32 --minutes 0.2 --device cpu"
     command = [*run, "profile", "kernel", *options.split(), "--name", "measured", "--output", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
