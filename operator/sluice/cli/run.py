@@ -29,6 +29,10 @@ def run(  # noqa: PLR0913, PLR0917 - each parameter is one option of the command
         typer.Option(help="Namespace to watch; may be repeated. Absent: the one we run in."),
     ] = None,
     all_namespaces: Annotated[bool, typer.Option("--all-namespaces", help="Watch every namespace.")] = False,
+    proxy_namespace: Annotated[
+        list[str] | None,
+        typer.Option(help="Namespace, beside those, in which proxies run and are counted; may be repeated."),
+    ] = None,
     kubeconfig: Annotated[Path | None, typer.Option(help="Absent: in-cluster, else the default one.")] = None,
     http_address: Annotated[
         str | None, typer.Option(help="Address of probes and metrics. Default: all; standalone: loopback.")
@@ -45,7 +49,7 @@ def run(  # noqa: PLR0913, PLR0917 - each parameter is one option of the command
     if standalone is not None:
         if out is None:
             raise typer.BadParameter("--standalone needs --out", param_hint="--out")
-        if namespace or all_namespaces or kubeconfig:
+        if namespace or all_namespaces or proxy_namespace or kubeconfig:
             raise typer.BadParameter("--standalone takes no API server's options", param_hint="--standalone")
         from sluice.control.standalone import StandaloneSettings, run_until_stopped  # noqa: PLC0415 - as above
 
@@ -63,6 +67,7 @@ def run(  # noqa: PLR0913, PLR0917 - each parameter is one option of the command
     watched = None if all_namespaces else tuple(namespace or ())
     operator = OperatorSettings(
         namespaces=watched,
+        proxy_namespaces=tuple(proxy_namespace or ()),
         kubeconfig=kubeconfig,
         address=http_address or "0.0.0.0",  # noqa: S104 - the kubelet asks from outside the pod
         port=http_port,

@@ -135,17 +135,18 @@ class Cluster:
             return False
         return any(resource.get("name") == kind.plural for resource in resources)
 
-    def list(self, kind: ObjectKind, namespace: str | None) -> Listing:
-        """All objects of a kind in ``namespace`` (None: everywhere), page by page."""
+    def list(self, kind: ObjectKind, namespace: str | None, selector: str = "") -> Listing:
+        """All objects of a kind in ``namespace`` (None: everywhere) whose labels match ``selector``, page by page."""
         items: list[dict[str, Any]] = []
-        query = {"limit": str(PAGE)}
+        first = {"limit": str(PAGE)} | ({"labelSelector": selector} if selector else {})
+        query = first
         while True:
             page = self.request("GET", kind.collection(namespace), query=query)
             items.extend(page.get("items", []))
             metadata = page.get("metadata", {})
             if not (token := metadata.get("continue")):
                 return Listing(items=tuple(items), version=str(metadata.get("resourceVersion", "")))
-            query = {"limit": str(PAGE), "continue": token}
+            query = {**first, "continue": token}
 
     def get(self, kind: ObjectKind, namespace: str, name: str) -> dict[str, Any]:
         """One object."""

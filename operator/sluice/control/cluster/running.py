@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import socket
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -17,7 +18,8 @@ from sluice.actuate.port import Actuator
 from sluice.control.cluster import feed
 from sluice.control.cluster.assembly import Assembly
 from sluice.control.cluster.client import ApiError, Cluster, Forbidden, LoginFailed
-from sluice.control.cluster.kinds import OTHERS, OURS, ObjectKind
+from sluice.control.cluster.kinds import OTHERS, OURS, PODS, ObjectKind
+from sluice.control.cluster.proxies import ProxyPods
 from sluice.control.cluster.sink import ClusterRecorder, ClusterSecrets, ClusterStatus
 from sluice.control.cluster.store import Store
 from sluice.control.dataplanes import Unsupported
@@ -49,6 +51,8 @@ class OperatorSettings:
 
     namespaces: tuple[str, ...] | None = ()
     """Namespaces to watch; empty: the one we run in; None: all."""
+    proxy_namespaces: tuple[str, ...] = ()
+    """Namespaces beside those in which proxies run and Pods may be read."""
     kubeconfig: Path | None = None
     address: str = "0.0.0.0"  # noqa: S104 - the kubelet asks from outside the pod
     port: int = 8080
@@ -118,6 +122,7 @@ class Operator:
         clock, self.metrics, self._crews = SystemClock(), Metrics(version("sluice")), Crews()
         self._reading = Workers("reading", threads=4, timeout_seconds=60.0)
         self._store = Store(Assembly(scope.unwatched))
+        self._proxies = ProxyPods(cluster, self._store, self._reading, _apart(settings.proxy_namespaces, scope))
         writing = self._crews.writing
         instance = os.environ.get("POD_NAME") or socket.gethostname()
         telling = Telling(
@@ -156,13 +161,15 @@ class Operator:
     async def _start(self) -> None:
         """Fill the store, answer probes, turn the loop."""
         await self._list_all()
+        await self._proxies.refresh()
         port = await self._probes.start(self._settings.address, self._settings.port)
         log.info("probes and metrics at http://%s:%d", self._settings.address, port)
         places = ", ".join(place or "all namespaces" for place in self._scope.namespaces)
         log.info(
             "watching", extra={"where": places, "unwatched": ", ".join(sorted(self._scope.unwatched)) or "nothing"}
         )
-        self._tasks = [asyncio.create_task(self._loop.run()), asyncio.create_task(self._resync())]
+        turning = (self._loop.run(), self._resync(), self._proxies.keep())
+        self._tasks = [asyncio.create_task(task) for task in turning]
 
     async def _end(self) -> None:
         for task in self._tasks:
@@ -187,6 +194,12 @@ class Operator:
                 await self._list_all()
             except (ApiError, TimeoutError, Overloaded) as error:
                 log.warning("listing failed: %s", error)
+
+
+def _apart(namespaces: Iterable[str], scope: Scope) -> tuple[str, ...]:
+    """Those of ``namespaces`` whose Pods are not watched anyway."""
+    watched = scope.namespaces if PODS in scope.kinds else ()
+    return () if None in watched else tuple(name for name in dict.fromkeys(namespaces) if name not in watched)
 
 
 async def run_operator(settings: OperatorSettings) -> None:
