@@ -184,13 +184,10 @@ def _limits_stay_open(names: tuple[str, ...]) -> Finding:
 
 
 def _about_demand(snapshot: Snapshot, demand: Demand) -> tuple[Finding, ...]:
-    """What a user should know about where the demand comes from."""
-    if snapshot.fleet.metrics.prometheus_url is None:
-        message = "spec.metrics names no Prometheus: demand is what the classes declare"
-        return (_metrics(Reason.NOT_CONFIGURED, message),)
-    declared = tuple(_declared(entry.name, signals) for entry in demand.classes if (signals := _prior_signals(entry)))
-    if snapshot.observation.problems:
+    """What a user should know about where the demand comes from; the observer tells where nothing can be measured."""
+    if snapshot.fleet.metrics.prometheus_url is None or snapshot.observation.problems:
         return ()
+    declared = tuple(_declared(entry.name, signals) for entry in demand.classes if (signals := _prior_signals(entry)))
     if demand.blind_since is not None:
         return (_metrics(Reason.NO_SAMPLES, "no class has a fresh sample of its offered rate"),)
     if declared:

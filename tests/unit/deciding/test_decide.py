@@ -172,7 +172,13 @@ def test_a_fleet_without_prometheus_is_limited_by_its_declared_demand() -> None:
     decision = Operator()(world({}, fleet=fleet))
     assert decision.targets is not None
     assert any(target.in_flight_limit is not None for target in decision.targets.classes)
-    assert Reason.NOT_CONFIGURED in reasons(decision)
+
+
+def test_that_there_is_no_prometheus_is_told_once_and_by_the_observer() -> None:
+    told = Finding(condition=ConditionType.METRICS_AVAILABLE, reason=Reason.NOT_CONFIGURED, message="no Prometheus")
+    snapshot = world({}, fleet=replace(FLEET, metrics=MetricsSettings()))
+    decision = Operator()(replace(snapshot, observation=replace(snapshot.observation, problems=(told,))))
+    assert [f for f in decision.findings if f.condition is ConditionType.METRICS_AVAILABLE] == [told]
 
 
 def test_noise_within_the_dead_band_adopts_nothing() -> None:
