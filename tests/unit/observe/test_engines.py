@@ -98,7 +98,7 @@ async def test_what_not_every_engine_tells_is_left_open() -> None:
         pytest.param({"prompt_sum": 0.0, "computed_sum": 0.0}, 10000.0, id="nobody finished yet"),
     ],
 )
-async def test_prompt_tokens_are_those_that_were_computed(change: Mapping[str, float], rate: float) -> None:
+async def test_prompt_tokens_are_those_that_were_computed(change: dict[str, float], rate: float) -> None:
     sample = (await samples(Prometheus({ADDRESS: COMPLETE | change}), ADDRESS))[ADDRESS]
     assert sample.prompt_rate == rate
 
