@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import TypeGuard
 
 from sluice.model.demand import ClassDemand, Demand, Estimate
 from sluice.model.fleet import WorkloadClass
@@ -40,6 +41,8 @@ class EstimateMemory:
     """The last good sample of every (class, signal), and since when nothing is fresh."""
 
     last: Mapping[tuple[str, Signal], Sample] = field(default_factory=lambda: MappingProxyType({}))
+    unmatched: Sample | None = None
+    """The last good sample of traffic that belongs to no class."""
     blind_since: float | None = None
 
 
@@ -50,13 +53,19 @@ def estimate(snapshot: Snapshot, memory: EstimateMemory) -> tuple[Demand, Estima
     for name in names:
         for signal, sample in _samples(snapshot, name).samples.items():
             last[(name, signal)] = sample
+    unmatched = snapshot.observation.unmatched_rate or memory.unmatched
     blind_since = _blind_since(snapshot, memory)
     demand = Demand(
         classes=tuple(_class_demand(snapshot, workload, last) for workload in snapshot.classes),
-        unmatched_rate=snapshot.observation.unmatched_rate.value if snapshot.observation.unmatched_rate else 0.0,
+        unmatched_rate=unmatched.value if _is_held(unmatched, snapshot) else 0.0,
         blind_since=blind_since,
     )
-    return demand, EstimateMemory(last=MappingProxyType(last), blind_since=blind_since)
+    return demand, EstimateMemory(last=MappingProxyType(last), unmatched=unmatched, blind_since=blind_since)
+
+
+def _is_held(sample: Sample | None, snapshot: Snapshot) -> TypeGuard[Sample]:
+    """Whether a sample, fresh or old, still counts."""
+    return sample is not None and sample.age_seconds(snapshot.now) <= snapshot.fleet.control.blind_after_seconds
 
 
 def _samples(snapshot: Snapshot, name: str) -> ClassSamples:
@@ -92,8 +101,7 @@ def _class_demand(
 ) -> ClassDemand:
     def best(signal: Signal, prior: float) -> Estimate:
         sample = last.get((workload.name, signal))
-        horizon = snapshot.fleet.control.blind_after_seconds
-        if sample is None or sample.age_seconds(snapshot.now) > horizon:
+        if not _is_held(sample, snapshot):
             return Estimate(value=prior, source=Source.PRIOR)
         return Estimate(value=sample.value, source=sample.source, age_seconds=sample.age_seconds(snapshot.now))
 

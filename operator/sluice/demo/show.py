@@ -22,6 +22,8 @@ from sluice.demo.summary import Outcome, renderable
 
 PICTURE = "demo.png"
 _FOLDER = "demo"
+_MARKER = ".sluice-demo"
+"""Lies in a folder that the demo made and may therefore empty."""
 _LOG_WIDTH = 120
 """Characters per line where there is no terminal to ask."""
 
@@ -45,8 +47,7 @@ async def perform(settings: DemoSettings) -> Outcome:
     """Both runs; the picture and everything the programs wrote lie below ``settings.out``."""
     console = Console() if sys.stdout.isatty() else Console(width=_LOG_WIDTH)
     folder = (settings.out / _FOLDER).absolute()
-    shutil.rmtree(folder, ignore_errors=True)  # ours alone, from an earlier run
-    folder.mkdir(parents=True)
+    _make_room(folder)
     scene = settings.scene
     async with staged(scene, folder) as stage:
         arrivals = scene.arrivals(seconds=settings.seconds, unit_rate=stage.unit_rate, seed=settings.seed)
@@ -67,6 +68,16 @@ async def perform(settings: DemoSettings) -> Outcome:
     console.print(renderable(scene, outcome))
     console.print(f"Picture: {picture}. Manifests, plans, Envoy's files and logs: {settings.out / _FOLDER}.")
     return outcome
+
+
+def _make_room(folder: Path) -> None:
+    """An empty folder of our own; one that an earlier run did not mark as its own is left alone."""
+    marker = folder / _MARKER
+    if folder.exists() and not marker.is_file():
+        raise DemoError(f"{folder} exists and is not from an earlier demo; choose another --out")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    marker.touch()
 
 
 def run(settings: DemoSettings) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from statistics import fmean, quantiles
 
 from rich.console import Group
@@ -56,6 +57,20 @@ class Outcome:
             name
             for name in self.with_sluice.totals
             if any(moment.reading.rations(name) for moment in self.with_sluice.moments)
+        )
+
+    @property
+    def limited_without_need(self) -> frozenset[str]:
+        """Classes with a limit at a moment at which neither the plan nor the one just before rationed them.
+
+        Plan and limits are read one after the other, so a plan may be one reading ahead of its limits.
+        """
+        moments = self.with_sluice.moments
+        return frozenset(
+            name
+            for name in self.with_sluice.totals
+            for before, now in pairwise([moments[0], *moments] if moments else [])
+            if now.reading.limits(name) and not (now.reading.rations(name) or before.reading.rations(name))
         )
 
     @property
@@ -119,7 +134,7 @@ def _classes(scene: Scene, outcome: Outcome) -> Table:
 
 
 def _words(outcome: Outcome) -> Sequence[str]:
-    strangers = sorted(name for name, share in outcome.limited.items() if share > 0 and name not in outcome.rationed)
+    strangers = sorted(outcome.limited_without_need)
     last = next((m.reading.effective for m in reversed(outcome.with_sluice.moments) if m.reading.effective), None)
     effective = f"Effective=True {outcome.effective_share:.0%} of the time"
     if last is not None:
@@ -128,7 +143,7 @@ def _words(outcome: Outcome) -> Sequence[str]:
     return (
         f"Limits stood on rationed classes only: {', '.join(sorted(outcome.rationed)) or 'none was rationed'}."
         if not strangers
-        else f"A limit stood on a class that no plan rationed: {', '.join(strangers)}.",
+        else f"A limit stood on a class that the plan did not ration: {', '.join(strangers)}.",
         effective + ".",
         f"Processor time with Sluice, share of one core: {used}.",
         "Replicas are simulated by an iteration-time law; Envoy, Prometheus and the load are real.",

@@ -159,3 +159,12 @@ def test_memory_of_a_deleted_class_is_dropped() -> None:
     _, memory = estimate(snapshot({Signal.OFFERED_RATE: sample(7.0)}), EstimateMemory())
     _, memory = estimate(replace(snapshot({}), classes=()), memory)
     assert memory.last == {}
+
+
+def test_traffic_of_no_class_is_held_while_it_cannot_be_measured() -> None:
+    seen = replace(snapshot({}), observation=Observation(unmatched_rate=sample(3.0)))
+    _, memory = estimate(seen, EstimateMemory())
+    demand, memory = estimate(snapshot({}, now=NOW + 60), memory)
+    assert demand.unmatched_rate == 3.0
+    demand, _ = estimate(snapshot({}, now=NOW + FLEET.control.blind_after_seconds + 1), memory)
+    assert demand.unmatched_rate == 0.0
