@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 
 from sluice.model.decision import ClassTarget, Targets
-from sluice.model.fleet import DataPlaneKind
+from sluice.model.fleet import DataPlaneKind, Fleet
 from sluice.model.reasons import ConditionType, Finding, Reason
 from sluice.model.signal import Sample, Signal
 from sluice.model.snapshot import EnforcedLimit, Snapshot
@@ -21,7 +21,7 @@ SETTLE_SECONDS = {
     DataPlaneKind.ENVOY_GATEWAY: 20.0,  # a changed breaker acts after 15 s
     DataPlaneKind.CONFIG_MAP: math.inf,  # somebody else's data plane: nothing to compare
 }
-"""How long after a change a disagreement is still news on its way."""
+"""How long after a change a disagreement is still news on its way; a fence that may change sooner is judged sooner."""
 RATE_TOLERANCE = 0.25
 """A token bucket lets bursts through; the mean over a window may exceed the limit by this share."""
 REPORTED_RATE_TOLERANCE = 0.05
@@ -52,7 +52,7 @@ def verify(
     if memory.targets is None or memory.targets.classes != targets.classes:
         memory = VerifyMemory(targets=targets, since=snapshot.now)
     age = snapshot.now - memory.since
-    if age < SETTLE_SECONDS[snapshot.fleet.data_plane.kind]:
+    if age < _settle_seconds(snapshot.fleet):
         return (), memory
     judged = [(target, _judge(snapshot, target, age)) for target in targets.classes]
     wrong = tuple(finding for _, finding in judged if finding is not None and finding.reason is not Reason.NOT_VERIFIED)
@@ -62,7 +62,15 @@ def verify(
     if silent:
         return (_unverified(f"nothing tells which limit holds for {', '.join(silent)}"),), memory
     limited = sum(_is_limited(target) for target in targets.classes)
+    if not limited:
+        return (_obeyed("no class is limited, and nothing says that one is"),), memory
     return (_obeyed(f"{limited} of {len(judged)} classes are limited, and the data plane agrees"),), memory
+
+
+def _settle_seconds(fleet: Fleet) -> float:
+    """Never longer than limits stand still, or nothing would ever be judged."""
+    usual = SETTLE_SECONDS[fleet.data_plane.kind]
+    return usual if math.isinf(usual) else min(usual, fleet.control.fence_dwell_seconds)
 
 
 def _is_limited(target: ClassTarget) -> bool:
