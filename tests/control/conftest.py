@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +14,9 @@ from tests.controlplane.cluster import ControlPlane, wait_until
 from tests.controlplane.crds import gateway_definitions
 from tests.controlplane.operator_process import OperatorProcess
 from tests.controlplane.programs import find
+from typer.testing import CliRunner
+
+from sluice.cli.app import application
 
 ROOT = Path(__file__).resolve().parents[2]
 NEEDED = ("etcd", "kube-apiserver", "kube-controller-manager")
@@ -64,14 +68,15 @@ def _running(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFacto
     process = OperatorProcess(
         tmp_path_factory.mktemp("operator"), "operator", f"--kubeconfig={kubeconfig}", "--all-namespaces"
     )
-    process.start()
     yield process
-    assert process.stop() == 0, process.log()
+    assert not process.is_started or process.stop() == 0, process.log()
 
 
 @pytest.fixture
 def operator(_running: OperatorProcess) -> OperatorProcess:
-    """The operator, with all rights, watching every namespace."""
+    """The operator, with all rights, watching every namespace; started unless it runs."""
+    if not _running.is_started:
+        _running.start()
     return _running
 
 
@@ -84,6 +89,23 @@ def admin(control_plane: ControlPlane, request: pytest.FixtureRequest) -> Iterat
     for kind in ("WorkloadClass", "InferenceFleet", "IterationProfile"):
         for item in person.all(kind):
             person.delete(kind, item["metadata"]["name"])
+
+
+@pytest.fixture
+def refused() -> Iterator[Callable[..., str]]:
+    """``sluice run`` where it cannot start, here and now: what it says when it ends with status 1."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+
+    def run(*arguments: str) -> str:
+        result = CliRunner().invoke(application, ["run", *arguments])
+        assert result.exit_code == 1, result.output
+        assert isinstance(result.exception, SystemExit), "an error of ours, not a traceback"
+        return result.output
+
+    yield run
+    root.handlers[:] = handlers
+    root.setLevel(level)
 
 
 @pytest.fixture

@@ -20,6 +20,8 @@ PLURALS = {
     "IterationProfile": "iterationprofiles",
     "HTTPRoute": "httproutes",
     "BackendTrafficPolicy": "backendtrafficpolicies",
+    "EnvoyExtensionPolicy": "envoyextensionpolicies",
+    "EndpointSlice": "endpointslices",
     "Gateway": "gateways",
     "GatewayClass": "gatewayclasses",
     "EnvoyProxy": "envoyproxies",
@@ -42,6 +44,7 @@ VERSIONS = {
     "HTTPRoute": "gateway.networking.k8s.io/v1",
     "Gateway": "gateway.networking.k8s.io/v1",
     "BackendTrafficPolicy": "gateway.envoyproxy.io/v1alpha1",
+    "EnvoyExtensionPolicy": "gateway.envoyproxy.io/v1alpha1",
     "CustomResourceDefinition": "apiextensions.k8s.io/v1",
 }
 """What is not here is in the core group, version v1."""
@@ -110,6 +113,10 @@ class Admin:
     def edit(self, kind: str, name: str, patch: Mapping[str, Any]) -> Document:
         """A merge patch, as kubectl patch sends it."""
         return self._send("PATCH", self._path(_stub(kind, name)), patch, "application/merge-patch+json")
+
+    def edit_status(self, kind: str, name: str, patch: Mapping[str, Any]) -> Document:
+        """A merge patch of the status, as controllers and kubelets send it."""
+        return self._send("PATCH", f"{self._path(_stub(kind, name))}/status", patch, "application/merge-patch+json")
 
     def delete(self, kind: str, name: str) -> None:
         """Delete one object; background deletion of what it owns."""

@@ -25,6 +25,11 @@ class OperatorProcess:
         self._starts = 0
         self.url = ""
 
+    @property
+    def is_started(self) -> bool:
+        """Whether it was started and not stopped since."""
+        return self._process is not None
+
     def start(self) -> None:
         """Start it and wait until its probes answer."""
         self._starts += 1
@@ -46,12 +51,6 @@ class OperatorProcess:
         """End it however it stands."""
         self._processes.stop()
         self._process = None
-
-    def wait(self) -> int:
-        """Start it and wait for it to end by itself; its exit status."""
-        self._starts += 1
-        command = [sys.executable, "-m", "sluice", "run", *self._arguments]
-        return self._processes.start(self._log, command).wait(START_SECONDS)
 
     def log(self) -> str:
         """Everything it said since its last start."""

@@ -7,7 +7,7 @@ import pytest
 
 from sluice.deciding.verify import VerifyMemory, verify
 from sluice.model.decision import ClassTarget, Targets
-from sluice.model.fleet import DataPlane, DataPlaneKind, Fleet, Pool
+from sluice.model.fleet import ControlSettings, DataPlane, DataPlaneKind, Fleet, Pool
 from sluice.model.law import IterationLaw
 from sluice.model.reasons import Reason
 from sluice.model.signal import Sample, Signal, Source
@@ -140,3 +140,12 @@ def test_a_new_plan_id_with_the_same_limits_does_not_restart_the_clock() -> None
 def test_before_the_first_write_nothing_is_claimed() -> None:
     findings, _ = verify(view(), None, VerifyMemory())
     assert findings[0].reason is Reason.NOT_VERIFIED
+
+
+def test_limits_that_move_often_are_judged_all_the_same() -> None:
+    control = ControlSettings(dwell_seconds=2.0, fence_dwell_seconds=4.0)
+    fleet = replace(FLEET, data_plane=DataPlane(kind=DataPlaneKind.ENVOY_GATEWAY), control=control)
+    targets, snapshot = target(in_flight=7), replace(view(EnforcedLimit(in_flight=7)), fleet=fleet)
+    early, _ = verify(snapshot, targets, VerifyMemory(targets=targets, since=NOW - 3))
+    late, _ = verify(snapshot, targets, VerifyMemory(targets=targets, since=NOW - 5))
+    assert (early, [finding.reason for finding in late]) == ((), [Reason.OBEYED])

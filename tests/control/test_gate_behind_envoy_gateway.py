@@ -1,0 +1,63 @@
+"""End to end: operator, real API server, real Envoy Gateway, real Envoy, and the gate between."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.control.conftest import NEEDED, absent
+from tests.controlplane import envoy_gateway
+from tests.controlplane.crds import gateway_definitions
+from tests.controlplane.programs import find
+
+pytestmark = [pytest.mark.controlplane, pytest.mark.timeout(300)]
+
+ROOT = Path(__file__).resolve().parents[2]
+FENCE = 20
+"""1.2 times the 16 slots, rounded up."""
+
+
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What the scenario saw."""
+    if missing := [name for name in (*NEEDED, "envoy-gateway") if find(name) is None]:
+        absent(f"{', '.join(missing)} not built: run make controlplane")
+    if next(iter(gateway_definitions()), None) is None:
+        absent("Envoy Gateway's module is not here: install Go and run make controlplane")
+    if not envoy_gateway.can_be_isolated():
+        pytest.skip("this machine allows no namespaces (unshare): Envoy Gateway's fixed ports cannot be isolated")
+    folder = tmp_path_factory.mktemp("gate")
+    command = [*envoy_gateway.UNSHARE, sys.executable, "-m", "tests.control.gate_scenario", str(folder)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280, check=False)
+    assert done.returncode == 0, done.stderr[-12000:]
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
+
+
+def test_envoy_gateway_accepts_the_policy(seen: dict[str, Any]) -> None:
+    assert any(entry["type"] == "Accepted" and entry["status"] == "True" for entry in seen["policy"])
+
+
+def test_prefills_start_in_the_plans_order_and_within_the_budget(seen: dict[str, Any]) -> None:
+    assert seen["order"] == ["r1", "r2", "f1", "f2", "r3", "r4"], "planned in full goes before rationed"
+    assert seen["heldAtOnce"] == 2
+    assert set(seen["answers"]) == {200}
+
+
+def test_requests_bear_the_plan_that_the_operator_wrote(seen: dict[str, Any]) -> None:
+    assert seen["plan"]
+    assert seen["plan"] in seen["plansSeen"]
+
+
+def test_the_gate_goes_on_without_the_operator(seen: dict[str, Any]) -> None:
+    assert seen["afterOperator"] == 200
+
+
+def test_a_killed_gate_loses_nobody_and_floods_nobody(seen: dict[str, Any]) -> None:
+    assert seen["lost"] == []
+    assert seen["heldBeforeKill"] == 2
+    assert seen["mostAfterKill"] <= FENCE
