@@ -178,7 +178,10 @@ def test_the_digest_takes_the_place_of_the_tag(render: Render) -> None:
     assert deployment["spec"]["template"]["spec"]["containers"][0]["image"].endswith(f"/sluice@{digest}")
 
 
-@pytest.mark.parametrize("settings", [(), ("watch.namespaces={a,b}",), ("watch.clusterWide=true",)])
+@pytest.mark.parametrize(
+    "settings",
+    [(), ("watch.namespaces={a,b}",), ("watch.clusterWide=true",), ("rbac.proxyNamespaces={gateways,more-gateways}",)],
+)
 def test_the_operator_understands_every_flag_that_the_deployment_gives(
     render: Render, settings: tuple[str, ...]
 ) -> None:
@@ -192,3 +195,5 @@ def test_the_operator_understands_every_flag_that_the_deployment_gives(
     assert parsed.params["http_port"] == 8080
     assert parsed.params["all_namespaces"] is ("--all-namespaces" in flags)
     assert len(parsed.params["namespace"] or ()) == sum(flag.startswith("--namespace=") for flag in flags)
+    proxies = ["gateways", "more-gateways"] if "proxyNamespaces" in str(settings) else []
+    assert list(parsed.params["proxy_namespace"] or ()) == proxies
