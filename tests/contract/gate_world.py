@@ -85,9 +85,9 @@ def manifests(
     if gate is not None:
         data_plane |= {"gate": use, "gateAddress": f"127.0.0.1:{gate}"}
     law = {
-        "soloNanoseconds": round(SOLO_SECONDS * 1e9),
-        "mixedBaseNanoseconds": round(SOLO_SECONDS * 1e9),
-        "perTokenNanoseconds": round(PER_TOKEN_SECONDS * 1e9),
+        "soloNanoseconds": round(replica["solo_seconds"] * 1e9),
+        "mixedBaseNanoseconds": round(replica["mixed_base_seconds"] * 1e9),
+        "perTokenNanoseconds": round(replica["per_token_seconds"] * 1e9),
     }
     documents: list[dict[str, Any]] = [
         {

@@ -59,5 +59,5 @@ def test_the_gate_goes_on_without_the_operator(seen: dict[str, Any]) -> None:
 
 def test_a_killed_gate_loses_nobody_and_floods_nobody(seen: dict[str, Any]) -> None:
     assert seen["lost"] == []
-    assert seen["heldBeforeKill"] == 2
-    assert seen["mostAfterKill"] <= FENCE
+    assert seen["heldBeforeKill"] < FENCE, "answers that do not stream free their budget by the law's estimate"
+    assert seen["heldBeforeKill"] < seen["mostAfterKill"] <= FENCE
