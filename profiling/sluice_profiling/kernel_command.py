@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from sluice_profiling import hardware, kernel
-from sluice_profiling.grid import Range
+from sluice_profiling.grid import Range, coarse
 from sluice_profiling.report import conclude_raw
 from sluice_profiling.shape import SHAPES, Shape, from_config
 from sluice_profiling.timing import Patience
@@ -19,6 +19,8 @@ TINY = Range(operating_batch=8, largest_batch=16, smallest_chunk=8, largest_chun
 TINY_BUDGET_SECONDS = 75.0
 TINY_PATIENCE = Patience(warm_up=2, fewest=8, most=60, relative_half_width=0.01, seconds=1.5)
 SMALLEST_CHUNK = 16
+REFINEMENT = 1.5
+"""Points of the whole grid, those around the knee included, over those of the coarse one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,12 +72,17 @@ def _measure(task: kernel.Task, machine: hardware.Hardware, console: Console) ->
 def _task(options: Options, machine: hardware.Hardware) -> kernel.Task:
     shape = SHAPES["tiny"] if options.tiny else _shape(options.shape)
     name = options.name or _resource_name(f"{shape.name}-{machine.accelerator}")
+    limits = TINY if options.tiny else _range(options)
+    budget = TINY_BUDGET_SECONDS if options.tiny else options.minutes * 60
+    patience = TINY_PATIENCE if options.tiny else Patience()
+    # A budget is spread over the grid: many rough points make a better law than a few sharp ones.
+    share = budget / (REFINEMENT * len(coarse(limits)))
     return kernel.Task(
         shape=shape,
-        limits=TINY if options.tiny else _range(options),
+        limits=limits,
         raw=options.output / f"{name}.csv",
-        budget_seconds=TINY_BUDGET_SECONDS if options.tiny else options.minutes * 60,
-        patience=TINY_PATIENCE if options.tiny else Patience(),
+        budget_seconds=budget,
+        patience=replace(patience, seconds=min(patience.seconds, share)),
         built_layers=options.layers,
     )
 
