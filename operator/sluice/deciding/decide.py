@@ -1,8 +1,14 @@
 """Demand to decision: a new plan, or the old one with the reason why it stays.
 
 The checks run in the order of ``CHECKS``; the first that blocks wins and the last good
-plan stays in force. Then the program is solved, and a plan that differs from the one in
+plan stays in force. Then the program is solved, unless the corner that the plan in force
+stands on says that a solve cannot matter (``unmoved``). A plan that differs from the one in
 force by less than the dead band is not adopted, so that noise in the demand moves nothing.
+The order of classes has a dead band and a dwell of its own: it follows only a difference that
+lasts, and the adopted plan bears the order that was settled.
+
+Hard promises that cannot hold together are no reason to keep an old plan: the plan with the
+least relaxation is applied, and the finding says what conflicts and what is applied meanwhile.
 
 Two rules keep the operator from doing harm for lack of knowledge: limits are written only
 while every class's rate is measured, and a fleet that is blind for longer than
@@ -12,28 +18,38 @@ while every class's rate is measured, and a fleet that is blind for longer than
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from sluice.deciding.unmoved import re_solve_cannot_matter
 from sluice.model.decision import Decision
 from sluice.model.demand import ClassDemand, Demand
-from sluice.model.fleet import SafePlan
+from sluice.model.fleet import LimitKind, SafePlan
 from sluice.model.plan import Plan
 from sluice.model.reasons import ConditionType, Finding, Reason
 from sluice.model.signal import Source
 from sluice.model.snapshot import Snapshot
+from sluice.planning import Outcome, Problem
 from sluice.planning import plan as solve
-from sluice.planning.problem import Problem
+from sluice.planning.answer import Answer
+from sluice.planning.compose import identified
+from sluice.planning.order import OrderMemory, settled_order
 from sluice.policy.agreement import plans_agree
 from sluice.policy.targets import Memory as TargetMemory
-from sluice.policy.targets import open_targets
 from sluice.policy.targets import targets as set_targets
+
+SMALLEST_STRANGER_SHARE = 0.01
+"""A connection that is just opening counts as traffic of no class for a moment."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecideMemory:
-    """The plan in force and the state of the stabiliser."""
+    """The plan in force, what it stands on, and the state of the stabilisers."""
 
     plan: Plan | None = None
+    answer: Answer | None = None
+    """The optimal corner that ``plan`` was made from; None: not known, so every pass solves."""
+    order: OrderMemory = field(default_factory=OrderMemory)
+    """What each class is ranked by."""
     targets: TargetMemory = field(default_factory=TargetMemory.empty)
 
 
@@ -131,37 +147,70 @@ def _plan_anew(
 ) -> tuple[Decision, DecideMemory]:
     """Solve for the present demand; adopt the answer where it says something new."""
     problem = Problem.of(snapshot.fleet, snapshot.classes, demand, snapshot.supplies)
+    plan, band = memory.plan, snapshot.fleet.control.dead_band
+    unmeasured = _unmeasured(snapshot, demand)
+    told = (*told, *((_limits_stay_open(unmeasured),) if unmeasured else ()))
+    is_settled = plan is not None and not memory.order.differs_since
+    if plan is not None and is_settled and re_solve_cannot_matter(memory.answer, plan, problem, band):
+        return _order(snapshot, plan, memory, (*told, _optimal(plan)), open_limits=bool(unmeasured))
     outcome = solve(problem, now=snapshot.now)
     if outcome.plan is None or not outcome.verdict.may_actuate:
         return _keep(memory, (*told, _unsolved(outcome.reason, outcome.message))), memory
-    plan = outcome.plan
-    if memory.plan is not None and plans_agree(memory.plan, plan, snapshot.fleet.control.dead_band):
-        plan = memory.plan
-    unmeasured = _unmeasured(snapshot, demand)
-    solved = Finding(
-        condition=ConditionType.SOLVED,
-        reason=Reason.OPTIMAL,
-        message=f"plan {plan.plan_id}: {plan.value_per_second:.4g} per second of at most {plan.upper_bound:.4g}",
-    )
-    findings = (*told, *((_limits_stay_open(unmeasured),) if unmeasured else ()), solved)
-    return _order(snapshot, plan, memory, findings, open_limits=bool(unmeasured))
+    wanted, order = _ranked(outcome.plan, snapshot, memory)
+    if plan is None or not _says_the_same(plan, wanted, band):
+        plan, memory = wanted, replace(memory, answer=outcome.answer)
+    memory = replace(memory, order=order)
+    return _order(snapshot, plan, memory, (*told, _solved(plan, outcome)), open_limits=bool(unmeasured))
+
+
+def _ranked(plan: Plan, snapshot: Snapshot, memory: DecideMemory) -> tuple[Plan, OrderMemory]:
+    """``plan`` with each class's index as it was settled, and the order's memory."""
+    standing = memory.order
+    if not standing.ranked_by and memory.plan is not None:
+        # An operator that starts anew goes on from the order that the plan in force bears.
+        standing = OrderMemory(ranked_by={entry.name: entry.index for entry in memory.plan.classes})
+    indices = {entry.name: entry.index for entry in plan.classes}
+    dwell = snapshot.fleet.control.dwell_seconds
+    _, order = settled_order(indices, standing, snapshot.now, dwell_seconds=dwell)
+    if order.ranked_by == indices:
+        return plan, order
+    classes = tuple(entry.model_copy(update={"index": order.ranked_by[entry.name]}) for entry in plan.classes)
+    return identified(plan.model_copy(update={"classes": classes})), order
+
+
+def _says_the_same(standing: Plan, wanted: Plan, band: float) -> bool:
+    """Whether the plan in force is still what would be adopted: in what it steers, and in what it gives up."""
+    return plans_agree(standing, wanted, band) and _given_up(standing) == _given_up(wanted)
+
+
+def _given_up(plan: Plan) -> tuple[str, ...]:
+    return () if plan.conflict is None else plan.conflict.promises
+
+
+def _solved(plan: Plan, outcome: Outcome) -> Finding:
+    """Optimal; or optimal for promises that had to be relaxed, which the user must hear."""
+    if outcome.reason is Reason.INFEASIBLE:
+        return Finding(condition=ConditionType.SOLVED, reason=Reason.INFEASIBLE, message=outcome.message)
+    return _optimal(plan)
+
+
+def _optimal(plan: Plan) -> Finding:
+    message = f"plan {plan.plan_id}: {plan.value_per_second:.4g} per second of at most {plan.upper_bound:.4g}"
+    return Finding(condition=ConditionType.SOLVED, reason=Reason.OPTIMAL, message=message)
 
 
 def _order(
     snapshot: Snapshot, plan: Plan, memory: DecideMemory, findings: tuple[Finding, ...], *, open_limits: bool
 ) -> tuple[Decision, DecideMemory]:
     """The order to the data plane that carries ``plan``, stabilised."""
-    fleet, classes, now = snapshot.fleet, snapshot.classes, snapshot.now
-    if open_limits:
-        replicas = {supply.pool: supply.ready for supply in snapshot.supplies}
-        weighted, standing = set_targets(plan, fleet, classes, memory.targets, now)
-        targets, stabilised = open_targets(fleet, classes, replicas, standing, weighted.plan_id)
-    else:
-        proxies = snapshot.observation.proxies_ready
-        targets, stabilised = set_targets(plan, fleet, classes, memory.targets, now, proxies)
+    fleet = snapshot.fleet
+    if open_limits:  # through the same stabiliser, which then knows when the limits were lifted
+        fleet = replace(fleet, data_plane=replace(fleet.data_plane, limit=LimitKind.NONE))
+    proxies = snapshot.observation.proxies_ready
+    targets, stabilised = set_targets(plan, fleet, snapshot.classes, memory.targets, snapshot.now, proxies)
     adopted = memory.plan is None or memory.plan.plan_id != plan.plan_id
     decision = Decision(plan=plan, targets=targets, adopted=adopted, findings=findings)
-    return decision, DecideMemory(plan=plan, targets=stabilised)
+    return decision, replace(memory, plan=plan, targets=stabilised)
 
 
 def _unsolved(reason: Reason, message: str) -> Finding:
@@ -185,6 +234,19 @@ def _limits_stay_open(names: tuple[str, ...]) -> Finding:
 
 def _about_demand(snapshot: Snapshot, demand: Demand) -> tuple[Finding, ...]:
     """What a user should know about where the demand comes from; the observer tells where nothing can be measured."""
+    return (*_about_strangers(demand), *_about_samples(snapshot, demand))
+
+
+def _about_strangers(demand: Demand) -> tuple[Finding, ...]:
+    """Traffic of no class that takes capacity all the same, where it is more than noise."""
+    offered = sum(entry.rate.value for entry in demand.classes)
+    if demand.unmatched_rate <= SMALLEST_STRANGER_SHARE * (offered + demand.unmatched_rate):
+        return ()
+    message = f"{demand.unmatched_rate:.3g} requests/s match no class; the plan leaves them their capacity"
+    return (Finding(condition=ConditionType.DEGRADED, reason=Reason.UNMATCHED_TRAFFIC, message=message),)
+
+
+def _about_samples(snapshot: Snapshot, demand: Demand) -> tuple[Finding, ...]:
     if snapshot.fleet.metrics.prometheus_url is None or snapshot.observation.problems:
         return ()
     declared = tuple(_declared(entry.name, signals) for entry in demand.classes if (signals := _prior_signals(entry)))

@@ -61,6 +61,7 @@ def plan(problem: Problem, *, now: float) -> Outcome:
         plan=compose(found.formulation, found.solution, certificate, now, conflict),
         certificate=certificate,
         notes=problem.notes,
+        answer=found if conflict is None else None,
     )
 
 

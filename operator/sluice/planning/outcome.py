@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from sluice.model.plan import Plan, Verdict
 from sluice.model.reasons import Reason
+from sluice.planning.answer import Answer
 from sluice.planning.certificate import Certificate
 from sluice.planning.problem import Fault
 
@@ -24,6 +25,8 @@ class Outcome:
     """What is wrong with the input, object and field."""
     notes: tuple[str, ...] = ()
     """What was assumed."""
+    answer: Answer | None = None
+    """The corner behind the plan, for the test whether a re-solve can matter; None where promises were relaxed."""
 
     @property
     def may_actuate(self) -> bool:

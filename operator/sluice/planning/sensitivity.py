@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from sluice.planning.answer import Answer
+from sluice.planning.certificate import certify
 from sluice.planning.formulate import formulate
 from sluice.planning.problem import ClassInput, Problem
 from sluice.planning.program import Flags, Indices, Program, Vector
@@ -152,15 +153,21 @@ def still_optimal(found: Answer, problem: Problem) -> bool:
     True: the same classes are served in full, rationed and refused, and a re-solve would only
     move their rates along. False: it might do more, or the structure changed.
     """
+    return moved_along(found, problem) is not None
+
+
+def moved_along(found: Answer, problem: Problem) -> Answer | None:
+    """The answer at the corner that was optimal before; None where that is not optimal any more."""
     if problem.faults():
-        return False
-    program = formulate(problem).program
+        return None
+    formulation = formulate(problem)
+    program = formulation.program
     before = found.formulation.program
     if (program.rows, program.columns) != (before.rows, before.columns):
-        return False
+        return None
     place = corner(program, found.solution)
     if place is None:
-        return False
+        return None
     moved = place.solution(program, found.solution)
     reduced = program.objective - program.times_transposed(moved.dual)
     activity = program.times(moved.primal)
@@ -168,13 +175,14 @@ def still_optimal(found: Answer, problem: Problem) -> bool:
         activity, program.row_lower, program.row_upper, np.maximum(np.abs(activity), 1.0)
     )
     money = max(float(np.abs(program.objective * program.scale).max(initial=0.0)), 1e-300)
-    return (
+    holds = (
         inside
         and _signs_hold(reduced * program.scale / money, moved.column_status, program.lower == program.upper)
         and _signs_hold(
             moved.dual * row_scale(program) / money, moved.row_status, program.row_lower == program.row_upper
         )
     )
+    return Answer(formulation, moved, certify(program, moved.primal, moved.dual)) if holds else None
 
 
 def _within(values: Vector, lower: Vector, upper: Vector, scale: Vector) -> bool:
