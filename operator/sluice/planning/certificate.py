@@ -65,14 +65,13 @@ def certify(program: Program, primal: Vector, dual: Vector) -> Certificate:
             primal_residual=nan, dual_residual=nan, gap=nan, value=nan, upper_bound=nan, worst_primal="(not a number)"
         )
     primal_residual, worst_primal = _primal(program, primal)
-    money = np.abs(program.entries * dual[program.entry_rows] * program.scale[program.entry_columns])
+    money = np.abs(program.scaled_entries * dual[program.entry_rows])
     column_money = np.abs(program.objective * program.scale)
     most = max(float(column_money.max(initial=0.0)), float(money.max(initial=0.0)), 1e-300)
     np.maximum.at(column_money, program.entry_columns, money)
     reduced = program.objective - program.times_transposed(dual)
     excess = _wrong_sign(reduced, program.lower, program.upper) * program.scale / np.maximum(column_money, 1e-6 * most)
-    row_size = _largest(program, np.abs(program.entries * program.scale[program.entry_columns]))
-    row_excess = _wrong_sign(dual, program.row_lower, program.row_upper) * row_size / most
+    row_excess = _wrong_sign(dual, program.row_lower, program.row_upper) * program.row_sizes / most
     dual_residual, worst_dual = _worst(program, row_excess, excess)
     value = float(program.objective @ primal)
     bound = _bounded(dual, program.row_lower, program.row_upper) + _bounded(reduced, program.lower, program.upper)
@@ -91,7 +90,7 @@ def _primal(program: Program, primal: Vector) -> tuple[float, str]:
     """The largest primal residual, and its row or column."""
     terms = program.entries * primal[program.entry_columns]
     activity = summed(program.entry_rows, terms, program.rows)
-    largest = _largest(program, np.abs(terms))
+    largest = program.largest(np.abs(terms))
     for bound in (program.row_lower, program.row_upper):
         np.maximum(largest, np.where(np.isfinite(bound), np.abs(bound), 0.0), out=largest)
     largest[largest == 0.0] = 1.0
@@ -102,17 +101,10 @@ def _primal(program: Program, primal: Vector) -> tuple[float, str]:
     return _worst(program, row_excess, column_excess)
 
 
-def _largest(program: Program, terms: Vector) -> Vector:
-    """Largest of ``terms``, one per nonzero, in each row."""
-    largest = np.zeros(program.rows)
-    np.maximum.at(largest, program.entry_rows, terms)
-    return largest
-
-
 def _wrong_sign(price: Vector, lower: Vector, upper: Vector) -> Vector:
     """How far prices sit on bounds that do not exist: positive needs an upper bound, negative a lower one."""
-    above = np.where(np.isfinite(upper), 0.0, price)
-    below = np.where(np.isfinite(lower), 0.0, -price)
+    above = np.where(upper < np.inf, 0.0, price)
+    below = np.where(lower > -np.inf, 0.0, -price)
     return np.maximum(0.0, np.maximum(above, below))
 
 

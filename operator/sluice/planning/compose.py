@@ -83,7 +83,7 @@ def compose(
         "replica_cost_per_second": cost,
         "notes": problem.notes[:64],
     }
-    # One validation of the whole document costs a fifth of building it model by model.
+    # One validation of the whole document costs a fifth of building it model by model, validated or not.
     return identified(Plan.model_validate(document))
 
 
@@ -153,29 +153,26 @@ def _class_plans(
     served = parts[:, 0].sum(axis=0)
     refused = data.rate - served
     refused[refused < _NOISE * data.rate] = 0.0
-    waiting = np.where(data.theta > 0, refused / np.where(data.theta > 0, data.theta, 1.0), 0.0)
+    numbers = np.empty((12, len(served)))
+    numbers[:5] = parts.sum(axis=0)
     # A robust plan may reserve for more than the estimate; nobody can be admitted who is not expected.
-    totals = np.vstack([parts.sum(axis=0), waiting])
-    totals[0] = np.minimum(totals[0], data.rate)
-    numbers = np.vstack(
-        [
-            totals,
-            explanation.index,
-            explanation.marginal,
-            explanation.cut_off,
-            times.wait,
-            times.first_token,
-            times.token,
-        ]
-    )
+    np.minimum(served, data.rate, out=numbers[0])
+    numbers[5] = np.divide(refused, data.theta, out=np.zeros_like(served), where=data.theta > 0)
+    numbers[6:9] = explanation.index, explanation.marginal, explanation.cut_off
+    numbers[9:] = times.wait, times.first_token, times.token
     rows = _round_all(numbers).T.tolist()
     pools = _round_all(parts).transpose(2, 0, 1).tolist()
     weights = _weights(formulation, parts[:, 0])
     served_share = np.divide(served, data.rate, out=np.ones_like(served), where=data.rate > 0)
     words = _words(formulation, np.minimum(served_share, 1.0), explanation)
+    names = [pool.name for pool in formulation.problem.pools]
     return tuple(
-        _class_plan(entry, row, part, weight, word, formulation)
-        for entry, row, part, weight, word in zip(formulation.problem.classes, rows, pools, weights, words, strict=True)
+        [
+            _class_plan(entry, row, _class_pools(entry, names, part, weight), word)
+            for entry, row, part, weight, word in zip(
+                formulation.problem.classes, rows, pools, weights, words, strict=True
+            )
+        ]
     )
 
 
@@ -185,19 +182,34 @@ def _words(formulation: Formulation, share: Vector, explanation: Explanation) ->
     first = int(np.flatnonzero(served)[np.argmin(explanation.cut_off[served])]) if served.any() else -1
     promised = {promise.class_name for promise in formulation.problem.promises if promise.hard}
     return [
-        standing(i == first, float(share[i]), float(explanation.cut_off[i]), entry.name in promised)
-        for i, entry in enumerate(formulation.problem.classes)
+        standing(i == first, part, cut_off, entry.name in promised)
+        for i, (entry, part, cut_off) in enumerate(
+            zip(formulation.problem.classes, share.tolist(), explanation.cut_off.tolist(), strict=True)
+        )
     ]
 
 
-def _class_plan(
-    entry: ClassInput,
-    row: list[float],
-    parts: list[list[float]],
-    weights: tuple[int, ...],
-    words: str,
-    formulation: Formulation,
-) -> Document:
+def _class_pools(
+    entry: ClassInput, names: list[str], parts: list[list[float]], weights: tuple[int, ...]
+) -> tuple[Document, ...]:
+    """The class's part of every pool it may use."""
+    return tuple(
+        [
+            {
+                "pool": name,
+                "admitted_rate": served,
+                "prefill": prefill,
+                "decode_mixed": mixed,
+                "decode_solo": solo,
+                "weight_permille": weight,
+            }
+            for name, (served, prefill, mixed, solo, _), weight in zip(names, parts, weights, strict=True)
+            if not entry.pools or name in entry.pools
+        ]
+    )
+
+
+def _class_plan(entry: ClassInput, row: list[float], pools: tuple[Document, ...], words: str) -> Document:
     served, prefill, mixed, solo, decode_queue, prefill_queue, index, marginal, cut_off, wait, ttft, tpot = row
     band = _band(served, entry.rate)
     rationed = band is not Band.FULL
@@ -214,18 +226,7 @@ def _class_plan(
         "prefill_queue": prefill_queue,
         "decode_queue": decode_queue,
         "in_flight_limit": _limit(entry, served, prefill + decode_queue + mixed + solo) if rationed else None,
-        "pools": tuple(
-            {
-                "pool": pool.name,
-                "admitted_rate": part[0],
-                "prefill": part[1],
-                "decode_mixed": part[2],
-                "decode_solo": part[3],
-                "weight_permille": weight,
-            }
-            for pool, part, weight in zip(formulation.problem.pools, parts, weights, strict=True)
-            if entry.may_use(pool.name)
-        ),
+        "pools": pools,
         "marginal_value": marginal,
         "cut_off": cut_off,
         "standing": words,

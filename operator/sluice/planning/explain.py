@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sluice.model.plan import ShadowPrice
 from sluice.planning.formulate import ADMISSION, Formulation, PoolColumns
 from sluice.planning.pool_rows import MEMORY, REPLICAS
 from sluice.planning.program import Vector
@@ -21,6 +20,10 @@ _TINY = 1e-7
 """Relative margin below which a class is at the cut-off."""
 
 
+Price = dict[str, str | float]
+"""One ``ShadowPrice`` before the plan it is part of is validated."""
+
+
 @dataclass(frozen=True, slots=True)
 class Explanation:
     """Prices and margins of one solution; arrays have one entry per class."""
@@ -33,7 +36,7 @@ class Explanation:
     """Money per unit of the resource that binds: the order inside a band."""
     replica_value: tuple[float, ...]
     """Money per second of one more engine, per group of equal pools."""
-    prices: tuple[ShadowPrice, ...]
+    prices: tuple[Price, ...]
 
 
 def explain(formulation: Formulation, solution: Solution) -> Explanation:
@@ -84,7 +87,7 @@ def engine_value(formulation: Formulation, columns: PoolColumns, solution: Solut
 
 def _prices(
     formulation: Formulation, solution: Solution, marginal: Vector, replica_value: tuple[float, ...]
-) -> tuple[ShadowPrice, ...]:
+) -> tuple[Price, ...]:
     """The prices of the binding rows: pools, promises, then classes by what one more request of them earns."""
     program = formulation.program
     worth = max(abs(float(program.objective @ solution.primal)), 1e-300) * _NEGLIGIBLE
@@ -94,53 +97,56 @@ def _prices(
         for price in _pool_prices(columns, engine, solution, worth)
     ]
     for entry in formulation.promises:
-        if entry.row is not None and abs(solution.dual[entry.row]) * program.row_size(entry.row) > worth:
+        if entry.row is not None and abs(solution.dual[entry.row]) * program.row_sizes[entry.row] > worth:
             prices.append(
-                ShadowPrice(
-                    constraint=program.row_name(entry.row),
-                    value=float(solution.dual[entry.row]),
-                    unit="money/s per unit of the row",
-                    meaning=f"The promise {entry.promise.name} binds.",
-                )
+                {
+                    "constraint": program.row_name(entry.row),
+                    "value": float(solution.dual[entry.row]),
+                    "unit": "money/s per unit of the row",
+                    "meaning": f"The promise {entry.promise.name} binds.",
+                }
             )
     rates, classes = formulation.data.rate, formulation.problem.classes
     chosen = np.flatnonzero(marginal * np.maximum(rates, 1e-9) > worth)
-    for i in chosen[np.argsort(-marginal[chosen], kind="stable")][: max(0, MOST_PRICES - len(prices))].tolist():
-        prices.append(
-            ShadowPrice(
-                constraint=f"{ADMISSION}[{classes[i].name}]",
-                value=float(marginal[i]),
-                unit="money per request",
-                meaning=f"One more request of {classes[i].name} earns {marginal[i]:.4g}: demand is the limit.",
-            )
-        )
+    chosen = chosen[np.argsort(-marginal[chosen], kind="stable")][: max(0, MOST_PRICES - len(prices))]
+    prices += [_class_price(classes[i].name, earns) for i, earns in zip(chosen, marginal[chosen].tolist(), strict=True)]
     return tuple(prices[:MOST_PRICES])
 
 
-def _pool_prices(columns: PoolColumns, engine: float, solution: Solution, worth: float) -> list[ShadowPrice]:
+def _class_price(name: str, earns: float) -> Price:
+    return {
+        "constraint": f"{ADMISSION}[{name}]",
+        "value": earns,
+        "unit": "money per request",
+        "meaning": f"One more request of {name} earns {earns:.4g}: demand is the limit.",
+    }
+
+
+def _pool_prices(columns: PoolColumns, engine: float, solution: Solution, worth: float) -> list[Price]:
     """What the replicas and the memory of one group of pools are worth."""
-    group, prices = columns.group, []
+    group = columns.group
+    prices: list[Price] = []
     for pool in group.pools if abs(engine) * max(group.replicas, 1.0) > worth else ():
         value = engine * pool.engines_per_replica
         prices.append(
-            ShadowPrice(
-                constraint=f"{REPLICAS}[{pool.name}]",
-                value=value,
-                unit="money/s per replica",
-                meaning=f"One more replica of {pool.name} earns {value * _HOUR_SECONDS:.4g} per hour.",
-            )
+            {
+                "constraint": f"{REPLICAS}[{pool.name}]",
+                "value": value,
+                "unit": "money/s per replica",
+                "meaning": f"One more replica of {pool.name} earns {value * _HOUR_SECONDS:.4g} per hour.",
+            }
         )
     if columns.memory_row is not None:
         token = float(solution.dual[columns.memory_row])
         if token * max(group.replicas, 1.0) * (group.first.kv_token_capacity or 0.0) > worth:
             prices.append(
-                ShadowPrice(
-                    constraint=f"{MEMORY}[{group.name}]",
-                    value=token,
-                    unit="money/s per token",
-                    meaning=f"KV memory of {group.name} is full: 1000 more tokens earn "
+                {
+                    "constraint": f"{MEMORY}[{group.name}]",
+                    "value": token,
+                    "unit": "money/s per token",
+                    "meaning": f"KV memory of {group.name} is full: 1000 more tokens earn "
                     f"{1000 * token * _HOUR_SECONDS:.4g} per hour.",
-                )
+                }
             )
     return prices
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,7 +41,7 @@ class Block:
         return slice(self.start, self.stop)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Program:
     """Maximise ``objective @ x`` over ``lower <= x <= upper``, ``row_lower <= A x <= row_upper``."""
 
@@ -87,10 +88,22 @@ class Program:
         """The block of rows called ``name``."""
         return next((block for block in self.row_blocks if block.name == name), None)
 
-    def row_size(self, row: int) -> float:
-        """Largest term of a row at typical values."""
-        own = self.entry_rows == row
-        return float(np.abs(self.entries[own] * self.scale[self.entry_columns[own]]).max(initial=0.0))
+    @cached_property
+    def scaled_entries(self) -> Vector:
+        """Every nonzero times its column's scale: the terms of its row at typical values."""
+        scaled: Vector = self.entries * self.scale[self.entry_columns]
+        return scaled
+
+    @cached_property
+    def row_sizes(self) -> Vector:
+        """Largest term of each row at typical values; 0 for an empty row."""
+        return self.largest(np.abs(self.scaled_entries))
+
+    def largest(self, terms: Vector) -> Vector:
+        """Largest of ``terms``, one per nonzero and none negative, in each row."""
+        largest = np.zeros(self.rows)
+        np.maximum.at(largest, self.entry_rows, terms)
+        return largest
 
     def times(self, x: Vector) -> Vector:
         """A x."""
@@ -191,7 +204,8 @@ class ProgramBuilder:
         values = np.concatenate([*(entry[2] for entry in self._entries), np.array(few_values, dtype=np.float64)])
         key = rows * max(1, self._column_count) + columns
         order = np.argsort(key, kind="stable")
-        order = order[values[order] != 0.0]
+        if not values.all():
+            order = order[values[order] != 0.0]
         objective = np.array(self._objective)
         for column, cost in self._charges:
             objective[column] -= cost

@@ -67,9 +67,7 @@ def corner(program: Program, solution: Solution) -> Corner | None:
         return None
     size = row_scale(program)
     matrix = np.zeros((program.rows, program.columns))
-    matrix[program.entry_rows, program.entry_columns] = (
-        program.entries * program.scale[program.entry_columns] / size[program.entry_rows]
-    )
+    matrix[program.entry_rows, program.entry_columns] = program.scaled_entries / size[program.entry_rows]
     basis = np.concatenate([matrix[:, columns], -np.eye(program.rows)[:, rows]], axis=1)
     if np.linalg.slogdet(basis).sign == 0:
         return None

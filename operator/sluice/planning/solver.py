@@ -21,6 +21,9 @@ from sluice.model.plan import Verdict
 from sluice.planning.program import Indices, Program, Vector
 
 _GLOP = parameters_pb2.SOLVER_TYPE_GLOP
+_PLAIN = parameters_pb2.SolverInitializerProto()
+_EVERYTHING = model_parameters_pb2.ModelSolveParametersProto()
+_NO_CALLBACK = callback_pb2.CallbackRegistrationProto()
 _TOLERANCE = 1e-10
 """On the scaled program; a hundredth of what the certificate demands."""
 
@@ -74,17 +77,7 @@ def solve(program: Program, effort: Effort = Effort.USUAL) -> Solution:
     objective = program.objective * program.scale
     objective_scale = max(float(np.abs(objective).max(initial=0.0)), 1e-300)
     message = _message(program, size, objective / objective_scale)
-    answer = mathopt.solve(
-        message,
-        _GLOP,
-        parameters_pb2.SolverInitializerProto(),
-        effort.value,
-        model_parameters_pb2.ModelSolveParametersProto(),
-        None,
-        callback_pb2.CallbackRegistrationProto(),
-        None,
-        None,
-    )
+    answer = mathopt.solve(message, _GLOP, _PLAIN, effort.value, _EVERYTHING, None, _NO_CALLBACK, None, None)
     verdict = _VERDICTS.get(answer.termination.reason, Verdict.UNDECIDED)
     primal = dual = np.zeros(0)
     column_status = row_status = np.zeros(0, dtype=np.int64)
@@ -107,11 +100,8 @@ def solve(program: Program, effort: Effort = Effort.USUAL) -> Solution:
 
 
 def row_scale(program: Program) -> Vector:
-    """Largest scaled term of each row."""
-    largest = np.zeros(program.rows)
-    np.maximum.at(largest, program.entry_rows, np.abs(program.entries) * program.scale[program.entry_columns])
-    largest[largest == 0.0] = 1.0
-    return largest
+    """Largest scaled term of each row, 1 for an empty one."""
+    return np.where(program.row_sizes > 0.0, program.row_sizes, 1.0)
 
 
 def _message(program: Program, size: Vector, objective: Vector) -> model_pb2.ModelProto:
@@ -128,8 +118,7 @@ def _message(program: Program, size: Vector, objective: Vector) -> model_pb2.Mod
     rows.names.extend(program.row_names())
     matrix.row_ids.extend(program.entry_rows.tolist())
     matrix.column_ids.extend(program.entry_columns.tolist())
-    scaled = program.entries * program.scale[program.entry_columns] / size[program.entry_rows]
-    matrix.coefficients.extend(scaled.tolist())
+    matrix.coefficients.extend((program.scaled_entries / size[program.entry_rows]).tolist())
     message.objective.maximize = True
     message.objective.linear_coefficients.ids.extend(range(program.columns))
     message.objective.linear_coefficients.values.extend(objective.tolist())

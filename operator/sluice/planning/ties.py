@@ -39,9 +39,7 @@ def untied(formulation: Formulation, solution: Solution) -> Vector | None:
     free_column = np.abs(reduced) <= _FREE * money
     if not _may_tie(formulation, solution, free_column):
         return None
-    row_size = np.zeros(program.rows)
-    np.maximum.at(row_size, program.entry_rows, np.abs(program.entries) * program.scale[program.entry_columns])
-    free_row = np.abs(solution.dual) * row_size <= _FREE * money
+    free_row = np.abs(solution.dual) * program.row_sizes <= _FREE * money
     face = _face(program, solution, free_column, free_row)
     answer = solve(_with_load(formulation, face))
     if not answer.verdict.may_actuate:
