@@ -14,8 +14,12 @@ def simulate(  # noqa: PLR0913, PLR0917 -- one argument per option of the comman
         list[str] | None, typer.Option(help="CLASS=FILE, or FILE with --class-column; synthetic traffic without.")
     ] = None,
     class_column: Annotated[str | None, typer.Option(help="Column of the trace that names the class.")] = None,
+    clusters: Annotated[
+        int | None, typer.Option(help="Part each trace into so many classes by length; they inherit CLASS's terms.")
+    ] = None,
     policy: Annotated[list[str] | None, typer.Option(help="Policies to compare; all defaults without.")] = None,
     replicas: Annotated[list[str] | None, typer.Option(help="Replicas of a pool: pool=12.")] = None,
+    proxies: Annotated[int, typer.Option(min=1, help="Ready proxies that divide Sluice's limits.")] = 1,
     seconds: Annotated[float, typer.Option(help="Length of synthetic traffic.")] = 600.0,
     seed: Annotated[int, typer.Option(help="Seed of all draws.")] = 1,
     output: Annotated[str, typer.Option("--output", "-o", help="table or json.")] = "table",
@@ -28,8 +32,10 @@ def simulate(  # noqa: PLR0913, PLR0917 -- one argument per option of the comman
         files=tuple(files),
         traces=tuple(trace or ()),
         class_column=class_column,
+        clusters=clusters,
         policies=tuple(policy or ()),
         replicas=tuple(replicas or ()),
+        proxies=proxies,
         seconds=seconds,
         seed=seed,
         output=output,

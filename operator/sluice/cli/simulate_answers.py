@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,14 +23,11 @@ from sluice.simulation.comparison import (
     Comparison,
     ComparisonError,
     Scenario,
-    as_document,
-    charts,
-    class_table,
     compare,
     declared_workload,
-    value_table,
 )
-from sluice.simulation.traces import Trace, TraceError, merge, read_trace
+from sluice.simulation.report import as_document, charts, class_table, gap_table, value_table
+from sluice.simulation.traces import Trace, TraceError, clustered, merge, read_trace
 from sluice.simulation.workload import Workload
 
 
@@ -41,6 +40,9 @@ class Request:
     class_column: str | None = None
     policies: tuple[str, ...] = ()
     replicas: tuple[str, ...] = ()
+    clusters: int | None = None
+    """Classes per trace, by clustering its lengths; None: a file is a class."""
+    proxies: int = 1
     seconds: float = 600.0
     seed: int = 1
     output: str = "table"
@@ -56,11 +58,17 @@ def run(request: Request) -> bool:
     try:
         fleet, classes, supplies = _fleet(request)
         traces = _traces(request)
-        workload = _workload(request, classes, traces)
+        classes, workload = _traffic(request, classes, traces)
         scenario = Scenario(
-            fleet=fleet, classes=_in_order(classes, workload), supplies=supplies, workload=workload, seed=request.seed
+            fleet=fleet,
+            classes=classes,
+            supplies=supplies,
+            workload=workload,
+            seed=request.seed,
+            proxies=request.proxies,
         )
-        comparison = compare(scenario, request.policies or DEFAULT_REGIMES)
+        with _progress() as progress:
+            comparison = compare(scenario, request.policies or DEFAULT_REGIMES, progress)
     except (RequestError, TraceError, ComparisonError, OSError) as error:
         typer.echo(f"error: {error}", err=True)
         return False
@@ -98,40 +106,86 @@ def _asked(text: str) -> tuple[str, int]:
     return name, int(number)
 
 
+@contextmanager
+def _progress() -> Iterator[Callable[[str, float], None]]:
+    """A bar per policy on standard error where that is a terminal; nothing elsewhere."""
+    from rich.console import Console  # noqa: PLC0415 -- quick help
+    from rich.progress import Progress, TaskID  # noqa: PLC0415
+
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def show(name: str, share: float) -> None:
+            if name not in tasks:
+                tasks[name] = bars.add_task(name, total=1.0)
+            bars.update(tasks[name], completed=share)
+
+        yield show
+
+
 def _traces(request: Request) -> tuple[Trace, ...]:
     found = []
     for text in request.traces:
         name, _, path = text.rpartition("=")
         trace = read_trace(Path(path), class_column=request.class_column)
-        found.append(replace(trace, name=name) if name else trace)
+        trace = replace(trace, name=name) if name else trace
+        found.append(trace if request.clusters is None else _clustered(trace, request.clusters))
     return tuple(found)
 
 
-def _workload(request: Request, classes: tuple[WorkloadClass, ...], traces: tuple[Trace, ...]) -> Workload:
+def _clustered(trace: Trace, clusters: int) -> Trace:
+    if trace.label:
+        raise RequestError("--clusters and --class-column both say what a class is; give one")
+    if not 1 <= clusters <= len(trace.arrival):
+        raise RequestError(f"--clusters {clusters}: the trace has {len(trace.arrival)} requests")
+    return clustered(trace, clusters)
+
+
+def _traffic(
+    request: Request, declared: tuple[WorkloadClass, ...], traces: tuple[Trace, ...]
+) -> tuple[tuple[WorkloadClass, ...], Workload]:
+    """The requests, and their classes in the workload's order."""
     if not traces:
-        return declared_workload(classes, horizon_seconds=request.seconds, seed=request.seed)
-    patience = {entry.patience_seconds for entry in classes}
-    workload = merge(
-        traces, patience_seconds=max((p for p in patience if p is not None), default=None), seed=request.seed
-    )
-    declared = {entry.name for entry in classes}
-    if unknown := set(workload.classes) - declared:
+        workload = declared_workload(declared, horizon_seconds=request.seconds, seed=request.seed)
+        return declared, workload
+    by_name = {entry.name: entry for entry in declared}
+    names = dict.fromkeys(label for trace in traces for label in (trace.label or (trace.name,)))
+    parents = {name: by_name.get(name) or by_name.get(_parent(request, name)) for name in names}
+    if unknown := sorted(name for name, parent in parents.items() if parent is None):
         raise RequestError(
-            f"the trace has classes {', '.join(sorted(unknown))}; the manifests declare {', '.join(sorted(declared))}"
+            f"the trace has classes {', '.join(unknown)}; the manifests declare {', '.join(sorted(by_name))}"
         )
-    return workload
+    patience = {name: parent.patience_seconds for name, parent in parents.items() if parent is not None}
+    workload = merge(traces, patience_seconds=patience, seed=request.seed)
+    found = [_as_found(parents[name], workload, i) for i, name in enumerate(workload.classes)]
+    return tuple(entry for entry in found if entry is not None), workload
 
 
-def _in_order(classes: tuple[WorkloadClass, ...], workload: Workload) -> tuple[WorkloadClass, ...]:
-    by_name = {entry.name: entry for entry in classes}
-    return tuple(by_name[name] for name in workload.classes)
+def _parent(request: Request, name: str) -> str:
+    """The declared class that a cluster belongs to: ``chat-0`` is of ``chat``."""
+    return name.rpartition("-")[0] if request.clusters is not None else name
+
+
+def _as_found(parent: WorkloadClass | None, workload: Workload, i: int) -> WorkloadClass | None:
+    """A declared class as it is; a cluster of one with its own lengths and rate."""
+    if parent is None or parent.name == workload.classes[i]:
+        return parent
+    return replace(
+        parent,
+        name=workload.classes[i],
+        prior_rate=float(workload.rates()[i]),
+        prior_prompt_tokens=float(workload.means("prompt")[i]),
+        prior_output_tokens=float(workload.means("output")[i]),
+    )
 
 
 def _print(request: Request, comparison: Comparison, traces: tuple[Trace, ...]) -> None:
     if request.output == "json":
         typer.echo(json.dumps(as_document(comparison), indent=1))
     else:
-        typer.echo(text_of(value_table(comparison)) + "\n\n" + text_of(class_table(comparison)))
+        tables = (value_table(comparison), class_table(comparison), gap_table(comparison))
+        typer.echo("\n\n".join(text_of(table) for table in tables if table is not None))
         _print_prediction(comparison, traces)
     if request.png is not None:
         from sluice.simulation.figures import draw  # noqa: PLC0415 -- matplotlib only where a figure is asked for

@@ -5,13 +5,15 @@ compiler; the simulator takes millions. With ``NUMBA_DISABLE_JIT=1`` numba itsel
 the plain functions back, which is how tests compare both ways.
 
 Machine code is cached under a digest of every kernel source: numba's own check looks at
-the file of the outermost function only, and would miss an edited policy.
+the file of the outermost function only, and would miss an edited policy. Folders of other
+digests are removed, but for the few used last: another version may be running.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -19,6 +21,9 @@ from typing import Any, TypeVar, cast
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 _KERNEL_ROOMS = ("policy", "simulation")
+_PREFIX = "kernels-"
+KEPT_CACHES = 3
+"""Folders of other digests that stay: 15 MB each, and a minute of compiling for whoever goes back to one."""
 
 
 def _cache_folder() -> Path:
@@ -32,7 +37,20 @@ def _cache_folder() -> Path:
                 digest.update(text)
     home = os.environ.get("XDG_CACHE_HOME", "")
     base = Path(home) if home else Path.home() / ".cache"
-    return base / "sluice" / f"kernels-{digest.hexdigest()}"
+    return base / "sluice" / f"{_PREFIX}{digest.hexdigest()}"
+
+
+def prune(current: Path, kept: int = KEPT_CACHES) -> None:
+    """Remove the caches beside ``current`` but for the ``kept`` used last; a cache that cannot be touched stays."""
+    try:
+        current.mkdir(parents=True, exist_ok=True)
+        os.utime(current)
+        others = [entry for entry in current.parent.glob(f"{_PREFIX}*") if entry.is_dir() and entry != current]
+        others.sort(key=lambda entry: entry.stat().st_mtime, reverse=True)
+    except OSError:  # a read-only home, or another process was first: the next start tries again
+        return
+    for entry in others[kept:]:
+        shutil.rmtree(entry, ignore_errors=True)
 
 
 def _compiler() -> Callable[..., Any] | None:
@@ -44,7 +62,9 @@ def _compiler() -> Callable[..., Any] | None:
         return None
     settings = vars(numba.config)
     if not settings["CACHE_DIR"]:
-        settings["CACHE_DIR"] = str(_cache_folder())
+        folder = _cache_folder()
+        prune(folder)
+        settings["CACHE_DIR"] = str(folder)
     return cast("Callable[..., Any]", numba.njit)
 
 

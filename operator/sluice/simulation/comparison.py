@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-
-import numpy as np
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from sluice.model.demand import ClassDemand, Demand, Estimate
 from sluice.model.fleet import Fleet, WorkloadClass
@@ -17,16 +15,17 @@ from sluice.planning import Problem, plan
 from sluice.policy.admission import AdmissionPolicy, Budget
 from sluice.policy.kernels import Late
 from sluice.policy.orders import BANDS, EARLIEST_DEADLINE, FIRST_COME, PRIORITY, keeping_promises, with_reserve
+from sluice.simulation.actuated import ACTUATED, IDEAL, Operator, hold_plan, ideal_of, limited_as, start_open
 from sluice.simulation.catalogue import TODAY, gated
-from sluice.simulation.claims import Chart, Line, Table
-from sluice.simulation.layout import State
-from sluice.simulation.measure import ClassMeasure, Measure, Prices, kept_promise, measure, values_of
+from sluice.simulation.layout import Sim
+from sluice.simulation.measure import Measure, Prices, measure
 from sluice.simulation.regime import Fidelity, Guidance, Regime
 from sluice.simulation.run import Record, Replicas, Setup, simulate
 from sluice.simulation.workload import ClassLoad, LogNormal, Workload, generate
 
 DEFAULT_REGIMES = (
     "chunked",
+    "sluice",
     "first-come",
     "bands",
     "earliest-deadline+late-last",
@@ -50,6 +49,8 @@ class Scenario:
     workload: Workload
     seed: int = 1
     round_trip_seconds: float = 0.003
+    proxies: int = 1
+    """Ready proxies that divide every limit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +59,8 @@ class Entry:
 
     record: Record
     measure: Measure
+    writes: int | None = None
+    """How often the operator told the data plane something new; None where no operator was at work."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,15 +101,30 @@ def regimes_for(scenario: Scenario, names: Sequence[str]) -> tuple[Regime, ...]:
             orders[kept.name] = kept
             if late is Late.LAST:
                 orders[with_reserve(kept).name] = with_reserve(kept)
-    unknown = [name for name in names if name not in TODAY and name not in orders]
-    if unknown:
-        raise ComparisonError(f"no policy {', '.join(unknown)}; there are {', '.join([*TODAY, *orders])}")
-    return tuple(TODAY[name] if name in TODAY else gated(orders[name], budget=budget) for name in names)
+    known = {**TODAY, **ACTUATED, **IDEAL, **{name: gated(order, budget=budget) for name, order in orders.items()}}
+    if unknown := [name for name in names if name not in known]:
+        raise ComparisonError(f"no policy {', '.join(unknown)}; there are {', '.join(known)}")
+    return tuple(known[name] for name in names)
 
 
-def compare(scenario: Scenario, names: Sequence[str]) -> Comparison:
+def with_ideals(names: Sequence[str]) -> tuple[str, ...]:
+    """The same names, each actuated policy followed by the ideal that it is measured against."""
+    pairs = [(name, ideal_of(name)) for name in names]
+    return tuple(dict.fromkeys(entry for pair in pairs for entry in pair if entry is not None))
+
+
+Progress = Callable[[str, float], None]
+"""Told the policy's name and the share of its run that is done."""
+STEPS_SHOWN = 100
+
+
+def _silent(name: str, share: float) -> None:
+    del name, share
+
+
+def compare(scenario: Scenario, names: Sequence[str], progress: Progress = _silent) -> Comparison:
     """Run every named policy on the scenario's requests."""
-    regimes = regimes_for(scenario, names)
+    regimes = regimes_for(scenario, with_ideals(names))
     planned = _plan(scenario)
     prices = tuple(
         Prices(
@@ -117,22 +135,59 @@ def compare(scenario: Scenario, names: Sequence[str]) -> Comparison:
         for entry in scenario.classes
     )
     guidance = _guidance(scenario, planned)
+    entries = tuple(_entry(scenario, regime, guidance, planned, prices, progress) for regime in regimes)
+    return Comparison(scenario=scenario, plan=planned, prices=prices, entries=entries)
+
+
+def _entry(
+    scenario: Scenario,
+    regime: Regime,
+    guidance: Guidance,
+    planned: Plan,
+    prices: tuple[Prices, ...],
+    progress: Progress,
+) -> Entry:
+    """One policy on the scenario's requests; an actuated one with an operator at work."""
+    name, classes, supplies = regime.name, scenario.classes, scenario.supplies
+    horizon = scenario.workload.horizon_seconds
+    fleet = limited_as(scenario.fleet, name) if name in ACTUATED or name in IDEAL else scenario.fleet
+    operator = Operator(fleet, classes, supplies, scenario.proxies) if name in ACTUATED else None
+
+    def start(sim: Sim) -> None:
+        if operator is not None:
+            start_open(sim, fleet, classes, supplies)
+        elif name in IDEAL:
+            hold_plan(sim, fleet, classes, planned)
+
+    def tick(sim: Sim, now: float) -> None:
+        if operator is not None:
+            operator(sim, now)
+        progress(name, now / horizon)
+
+    record = simulate(
+        _setup(scenario, regime),
+        regime,
+        guidance,
+        tick_seconds=fleet.control.solve_period_seconds if operator is not None else horizon / STEPS_SHOWN,
+        on_tick=tick,
+        on_start=start,
+    )
+    progress(name, 1.0)
+    return Entry(record=record, measure=measure(record, prices), writes=None if operator is None else operator.writes)
+
+
+def _setup(scenario: Scenario, regime: Regime) -> Setup:
+    """The fleet below a policy; only a gate costs a round trip."""
     supply = {entry.pool: entry.ready for entry in scenario.supplies}
-    setup = Setup(
+    direct = regime.name in TODAY or regime.name in ACTUATED or regime.name in IDEAL
+    return Setup(
         workload=scenario.workload,
         replicas=tuple(Replicas(pool=pool, count=supply[pool.name]) for pool in scenario.fleet.pools),
         fidelity=Fidelity.ITERATION,
         warmup_seconds=scenario.workload.horizon_seconds / 10,
         seed=scenario.seed,
+        round_trip_seconds=0.0 if direct else scenario.round_trip_seconds,
     )
-    entries = []
-    for regime in regimes:
-        direct = regime.name in TODAY
-        record = simulate(
-            setup if direct else replace(setup, round_trip_seconds=scenario.round_trip_seconds), regime, guidance
-        )
-        entries.append(Entry(record=record, measure=measure(record, prices)))
-    return Comparison(scenario=scenario, plan=planned, prices=prices, entries=tuple(entries))
 
 
 def _plan(scenario: Scenario) -> Plan:
@@ -173,95 +228,3 @@ def _guidance(scenario: Scenario, planned: Plan) -> Guidance:
         prompts={entry.name: float(prompts[i]) for i, entry in enumerate(scenario.classes)},
         values={entry.name: float(values[i]) for i, entry in enumerate(scenario.classes)},
     )
-
-
-def value_table(comparison: Comparison) -> Table:
-    """One row per policy: what it earns, and what of it kept its promise."""
-    bound = comparison.plan.value_per_second
-    rows = tuple(
-        (
-            entry.measure.regime,
-            str(entry.measure.total.value_per_second),
-            str(entry.measure.total.good_value_per_second),
-            entry.measure.total.value_per_second.mean / bound if bound else math.nan,
-            entry.measure.total.served,
-            entry.measure.total.kept,
-            entry.measure.utilisation,
-        )
-        for entry in comparison.entries
-    )
-    return Table(
-        title=f"{comparison.scenario.fleet.key}: plan {bound:.6g} per second",
-        columns=("policy", "value/s", "good value/s", "share of R*", "served", "kept", "busy"),
-        rows=rows,
-    )
-
-
-def class_table(comparison: Comparison) -> Table:
-    """One row per policy and class: what its users see."""
-    rows = []
-    for entry in comparison.entries:
-        rows += [(entry.measure.regime, *_class_row(klass)) for klass in entry.measure.classes]
-    columns = (
-        "policy",
-        "class",
-        "served",
-        "kept",
-        "TTFT mean",
-        "p50",
-        "p95",
-        "p99",
-        "TPOT mean",
-        "p95",
-        "p99",
-        "queue",
-    )
-    return Table(title="By class (seconds)", columns=columns, rows=tuple(rows))
-
-
-def _class_row(klass: ClassMeasure) -> tuple[str | float, ...]:
-    ttft, tpot = klass.ttft, klass.tpot
-    latencies = (ttft.mean, ttft.p50, ttft.p95, ttft.p99, tpot.mean, tpot.p95, tpot.p99)
-    return (klass.name, klass.served, klass.kept, *latencies, klass.queue)
-
-
-def charts(comparison: Comparison) -> tuple[Chart, ...]:
-    """TTFT distributions and good value over time."""
-    cdfs, series = [], []
-    for entry in comparison.entries:
-        rows = entry.record.requests
-        waits = np.sort((rows["first"] - rows["arrival"])[rows["first"] >= 0])
-        if len(waits) == 0:
-            continue
-        shares = np.linspace(0, 1, 200)
-        points = np.quantile(waits, shares)
-        cdfs.append(Line(label=entry.measure.regime, x=tuple(points), y=tuple(shares)))
-        good = kept_promise(rows, comparison.prices) & (rows["state"] == int(State.DONE))
-        edges = np.linspace(0.0, comparison.scenario.workload.horizon_seconds, 61)
-        sums, _ = np.histogram(rows["ended"][good], edges, weights=values_of(rows, comparison.prices)[good])
-        series.append(Line(label=entry.measure.regime, x=tuple(edges[1:]), y=tuple(sums / (edges[1] - edges[0]))))
-    return (
-        Chart(
-            name="ttft",
-            title="Time to first token",
-            x_label="seconds",
-            y_label="share of answered requests",
-            lines=tuple(cdfs),
-            logarithmic_x=True,
-        ),
-        Chart(
-            name="good-value",
-            title="Value of answers that kept their promise",
-            x_label="seconds",
-            y_label="money per second",
-            lines=tuple(series),
-        ),
-    )
-
-
-def as_document(comparison: Comparison) -> Mapping[str, object]:
-    """The tables as JSON."""
-    return {
-        table.title: [dict(zip(table.columns, row, strict=True)) for row in table.rows]
-        for table in (value_table(comparison), class_table(comparison))
-    }

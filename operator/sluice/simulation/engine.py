@@ -10,19 +10,12 @@ from __future__ import annotations
 import math
 
 from sluice.policy.compiled import compiled, inner
+from sluice.simulation.admitting import deliver_prompt, enqueue, tidy, try_gate
 from sluice.simulation.agenda import heap_pop, tree_first
 from sluice.simulation.batch import TINY, add_decode, drop_decode, mark, plan_span, settle
 from sluice.simulation.layout import Sim
-from sluice.simulation.routing import (
-    deliver_decode,
-    deliver_prompt,
-    enqueue,
-    pull,
-    refresh,
-    route,
-    tidy,
-    try_gate,
-)
+from sluice.simulation.placing import refresh
+from sluice.simulation.routing import deliver_decode, pull, route
 
 REACHED, NEEDS_ROOM = 0, 1
 """Why ``run_until`` came back: the time is reached, or the heap of timers must grow."""
@@ -36,6 +29,7 @@ def _finish(sim: Sim, q: int, now: float) -> None:
     request = sim.requests[q]
     request.state = 6
     request.ended = now
+    sim.classes[request.klass].inside -= 1
 
 
 @inner
@@ -156,10 +150,12 @@ def _lose_patience(sim: Sim, q: int, now: float) -> None:
             lane.waiting -= 1
         request.state = 7
         request.ended = now
+        sim.classes[request.klass].inside -= 1
         tidy(sim, request.klass)
     elif request.state == 2 and request.begun < 0.0:
         request.state = 7
         request.ended = now
+        sim.classes[request.klass].inside -= 1
         _leave_engine_queue(sim, q)
 
 
@@ -171,6 +167,7 @@ def _lose_decode_patience(sim: Sim, q: int, now: float) -> None:
         return
     request.state = 8
     request.ended = now
+    sim.classes[request.klass].inside -= 1
     sim.core[0].buffered -= 1
     kind = sim.core[0].decode
     pool = 0 if kind == 1 or request.coin <= sim.classes[request.klass].split else 1
@@ -196,7 +193,10 @@ def _timer(sim: Sim, kind: int, q: int, now: float) -> None:
 
 @inner
 def _refuses(sim: Sim, i: int, now: float) -> bool:
-    """A static limit, or a full queue, refuses an arrival of class ``i``."""
+    """A rate limit, a limit on requests in flight, or a full queue refuses an arrival of class ``i``.
+
+    In the order of a proxy: a request that the breaker refuses has already taken its token.
+    """
     entry = sim.classes[i]
     if entry.limit_rate < math.inf:
         entry.limit_tokens = min(entry.limit_depth, entry.limit_tokens + entry.limit_rate * (now - entry.limit_at))
@@ -204,6 +204,8 @@ def _refuses(sim: Sim, i: int, now: float) -> bool:
         if entry.limit_tokens < 1.0:
             return True
         entry.limit_tokens -= 1.0
+    if entry.inside >= entry.limit_inside:
+        return True
     return bool(sim.lanes[i].waiting >= sim.core[0].queue_limit)
 
 

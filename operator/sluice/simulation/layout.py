@@ -84,6 +84,8 @@ class Placement(IntEnum):
     FEWEST_TOKENS = 2
     """Least unfinished prompt tokens, then fewest requests."""
     ROUND_ROBIN = 3
+    BY_WEIGHT = 4
+    """A pool drawn by the class's weights, and there the fewest requests: a proxy with weighted pools."""
 
 
 REQUEST = np.dtype(
@@ -206,6 +208,8 @@ CLASS = np.dtype(
         ("limit_rate", "f8"),  # requests per second; inf: no limit
         ("limit_depth", "f8"),
         ("limit_at", "f8"),
+        ("limit_inside", "f8"),  # requests in flight; inf: no limit
+        ("inside", "i8"),  # requests that were let in and have not ended
     ],
     align=True,
 )
@@ -237,5 +241,7 @@ class Sim(NamedTuple):
     sets: Array
     """(3, 1 + 2n): index sets of replicas: size, members, places."""
     timers: Array
+    weights: Array
+    """(I, pools): shares by which ``Placement.BY_WEIGHT`` draws a pool."""
     table: Array
     """Measured iteration times, see ``tables.flatten``."""

@@ -72,6 +72,8 @@ class Record:
 
 Tick = Callable[[Sim, float], None]
 """Called at every tick with the simulation and the time; may change lanes, limits and roles."""
+Start = Callable[[Sim], None]
+"""Called once, before the first arrival."""
 
 
 def simulate(
@@ -81,9 +83,12 @@ def simulate(
     *,
     tick_seconds: float = math.inf,
     on_tick: Tick | None = None,
+    on_start: Start | None = None,
 ) -> Record:
     """Run one policy over one workload to its horizon."""
     sim = assemble(setup, regime, guidance)
+    if on_start is not None:
+        on_start(sim)
     horizon = setup.workload.horizon_seconds
     started = clock.perf_counter()
     at = 0.0
@@ -131,6 +136,7 @@ def assemble(setup: Setup, regime: Regime, guidance: Guidance) -> Sim:
         trees=np.full((2, 2 * leaves_for(count)), np.inf),
         sets=empty_sets(3, count),
         timers=_records((max(FIRST_TIMERS, 4 * count),), TIMER),
+        weights=np.tile([entry.count / entry.pool.solo_seconds for entry in setup.replicas], (classes, 1)),
         table=table,
     )
     refresh_all(sim)
@@ -166,7 +172,7 @@ def _classes(regime: Regime, guidance: Guidance, count: int) -> Any:
         classes[field] = NONE
     for field in ("split", "pull_solo", "pull_mixed"):
         classes[field] = getattr(guidance, field) or 1.0
-    classes["limit_rate"] = math.inf
+    classes["limit_rate"] = classes["limit_inside"] = math.inf
     for entry, (rate, burst) in zip(classes, regime.limits, strict=False):
         entry.limit_rate, entry.limit_depth, entry.limit_tokens = rate, burst, burst
     return classes

@@ -64,7 +64,8 @@ def regimes() -> tuple[Regime, ...]:
 
 def workload_of(folder: Path, seed: int) -> Workload:
     """The traces merged; patience is drawn by the seed."""
-    return merge([read_trace(folder / name, cache_blocks=0) for name in FILES], patience_seconds=20.0, seed=seed)
+    traces = [read_trace(folder / name, cache_blocks=0) for name in FILES]
+    return merge(traces, patience_seconds={trace.name: 20.0 for trace in traces}, seed=seed)
 
 
 def _guidance(load: Workload) -> Guidance:

@@ -215,8 +215,11 @@ class _Reader:
         )
 
 
-def merge(traces: Sequence[Trace], *, patience_seconds: float | None, seed: int) -> Workload:
-    """Traces on one clock; a class is a file, or a value of the class column."""
+def merge(traces: Sequence[Trace], *, patience_seconds: Mapping[str, float | None], seed: int) -> Workload:
+    """Traces on one clock; a class is a file, or a value of the class column.
+
+    ``patience_seconds`` is each class's mean; a class it does not name waits for ever.
+    """
     names: list[str] = []
     parts = []
     for trace in traces:

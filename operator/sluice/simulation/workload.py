@@ -8,7 +8,7 @@ of one class's law leaves the other classes' draws as they were.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from sluice.simulation.layout import NONE, REQUEST, State
 
 Floats = NDArray[np.float64]
+TINY_DRAW = 1e-300
+"""A draw of zero times endless patience would be no number."""
 
 
 class Lengths(Protocol):
@@ -163,12 +165,17 @@ class Workload:
         requests["arrival"] *= factor
         return replace(self, requests=requests, horizon_seconds=self.horizon_seconds * factor)
 
-    def with_patience(self, seconds: float | None, seed: int) -> Workload:
-        """The same requests with exponential patience of the given mean."""
+    def with_patience(self, means: Mapping[str, float | None], seed: int) -> Workload:
+        """The same requests with exponential patience of each class's mean, seconds; None: for ever.
+
+        A class that ``means`` does not name waits for ever. The draws do not depend on the means.
+        """
         requests = self.requests.copy()
         source = _stream(seed, 0, 2)
-        requests["patience"] = _patience(source, seconds, len(requests))
-        requests["decode_patience"] = _patience(source, seconds, len(requests))
+        told = [means.get(name) for name in self.classes]
+        scale = np.array([math.inf if mean is None else mean for mean in told])[requests["klass"]]
+        for field in ("patience", "decode_patience"):
+            requests[field] = np.maximum(source.standard_exponential(len(requests)), TINY_DRAW) * scale
         return replace(self, requests=requests)
 
 

@@ -75,9 +75,10 @@ def test_a_bad_trace_is_refused_by_name(case: str, tmp_path: Path) -> None:
 def test_classes_come_from_a_column(tmp_path: Path) -> None:
     text = "timestamp,input_tokens,output_tokens,team\n0,1,1,red\n1,1,1,blue\n2,1,1,red\n"
     trace = read_trace(written(tmp_path, "a.csv", text), class_column="team")
-    workload = merge([trace], patience_seconds=None, seed=1)
+    workload = merge([trace], patience_seconds={"red": None, "blue": 4.0}, seed=1)
     assert workload.classes == ("red", "blue")
     assert workload.requests["klass"].tolist() == [0, 1, 0]
+    assert np.isfinite(workload.requests["patience"]).tolist() == [False, True, False]
 
 
 def test_clustering_separates_short_from_long(tmp_path: Path) -> None:
