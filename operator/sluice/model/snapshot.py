@@ -60,6 +60,7 @@ class Observation:
     unrouted_rate: Sample | None = None
     """Requests per second at the listener that no route takes; they take no capacity."""
     proxies_ready: int = 1
+    """Ready proxies that divide limits; 0: nobody can count them."""
     engines: Mapping[str, EngineSample] = field(default_factory=dict)
     """What each replica's engine did over the window, by its address ``ip:port``."""
     problems: tuple[Finding, ...] = ()

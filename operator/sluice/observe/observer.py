@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sluice.model.engine_sample import EngineSample
-from sluice.model.fleet import Fleet, WorkloadClass
+from sluice.model.fleet import DataPlaneKind, Fleet, WorkloadClass
 from sluice.model.reasons import ConditionType, Finding, Reason
 from sluice.model.signal import Gap, GapReason, Sample, Signal, Source
 from sluice.model.snapshot import ClassSamples, Observation
@@ -72,7 +72,7 @@ class Observer:
             enforced=enforced,
             unmatched_rate=observation.unmatched_rate,
             unrouted_rate=observation.unrouted_rate,
-            proxies_ready=1 if around.ready is None else around.ready,
+            proxies_ready=_proxies_ready(fleet, around),
             engines=seen,
             problems=(*observation.problems, *admin_findings),
         )
@@ -254,6 +254,13 @@ class _Pass:
             *(_finding(_REASONS[failure], f"{first[failure]} ({count} queries)") for failure, count in struck.items()),
             *self._misnamed,
         )
+
+
+def _proxies_ready(fleet: Fleet, around: Proxies) -> int:
+    """As the cluster shows them; 0 where a Gateway's are out of sight. Files and plans have one reader."""
+    if around.ready is not None:
+        return around.ready
+    return 0 if fleet.data_plane.kind is DataPlaneKind.ENVOY_GATEWAY else 1
 
 
 _REASONS: Mapping[Failure, Reason] = {
