@@ -93,13 +93,46 @@ async def test_memory_of_ten_thousand_waiting_requests(tmp_path: Path) -> None:
             await until("the engine is busy", lambda: engine.most == 2)
             assert one.gate is not None
             before = resident_bytes(one.gate.pid)
-            tasks = [asyncio.create_task(hold(one)) for _ in range(10_000)]
+            tasks = []
+            for number in range(10_000):
+                tasks.append(asyncio.create_task(hold(one)))
+                if number % 500 == 499:
+                    await asyncio.sleep(0.5)  # a listener's backlog is no place for ten thousand
             await until("ten thousand wait", lambda: waiting(one), 120.0)
             after = resident_bytes(one.gate.pid)
             say(f"resident: {before / 2**20:.0f} MiB idle, {after / 2**20:.0f} MiB with 10,000 waiting")
             for task in (*tasks, *large):
                 task.cancel()
             await asyncio.gather(*tasks, *large, return_exceptions=True)
+
+
+@pytest.mark.parametrize("tokens", [100, 500, 2000])
+async def test_prefill_throughput_beside_no_gate(tmp_path: Path, tokens: int) -> None:
+    """Replicas that pack prompts as engines do; the gate first learns how many tokens a body has."""
+    slow = {"solo_seconds": 0.05, "mixed_base_seconds": 0.05, "per_token_seconds": 5e-5, "write_interval_seconds": 0.01}
+    rates = {}
+    for name in ("bare", "gate"):
+        classes: dict[str, dict[str, object]] = {"chat": {}}
+        async with world(tmp_path / name, classes, gate=name == "gate", settings=slow) as one:
+            await prefill(one, tokens, 40_000)  # two calibrations
+            rates[name] = await prefill(one, tokens, 120_000)
+    say(
+        f"prompts of {tokens}: {rates['bare']:.0f} tokens/s bare, {rates['gate']:.0f} gated, "
+        f"{rates['gate'] / rates['bare']:.3f}"
+    )
+
+
+async def prefill(one: World, tokens: int, total: int) -> float:
+    """Prompt tokens per second with a queue that never empties."""
+    places = asyncio.Semaphore(128)
+
+    async def client() -> None:
+        async with places:
+            assert (await one.ask("chat", tokens, output=1)).status == 200
+
+    began = asyncio.get_running_loop().time()
+    await asyncio.gather(*(client() for _ in range(total // tokens)))
+    return total / (asyncio.get_running_loop().time() - began)
 
 
 async def hold(one: World) -> None:

@@ -24,6 +24,8 @@ class Reading:
     preemptions: float
     """Since the engine started."""
     kv_token_capacity: float | None = None
+    prompt_tokens: float | None = None
+    """Prompt tokens finished since the engine started."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +59,8 @@ class Engine:
     unfinished_when_read: int = 0
     preempted_at: float = -math.inf
     last_start: float = -math.inf
+    finished_tokens: float = 0.0
+    """Estimated tokens whose first token came back since the last reading."""
 
     def has_budget(self) -> bool:
         """Whether one more prefill may start, by unfinished prefills alone."""
@@ -97,8 +101,16 @@ class Engine:
         # Sums of floats drift; an engine without prefills holds exactly none.
         self.unfinished_tokens = self.unfinished_tokens - tokens if self.unfinished_requests else 0.0
 
+    def counted_since(self, reading: Reading) -> float | None:
+        """Prompt tokens that the engine finished between the last reading and this one; None where it does not say."""
+        before = self.reading.prompt_tokens if self.reading else None
+        if before is None or reading.prompt_tokens is None or reading.prompt_tokens < before:
+            return None
+        return reading.prompt_tokens - before
+
     def read(self, reading: Reading, now: float) -> None:
         """Take what the engine reports."""
+        self.finished_tokens = 0.0
         if self.reading is not None and reading.preemptions > self.reading.preemptions:
             self.preempted_at = now
         self.reading, self.read_at = reading, now

@@ -27,6 +27,7 @@ _NAMES = {
     b"kv_cache_usage_perc": "kv_usage",
     b"token_usage": "kv_usage",
     b"num_preemptions_total": "preemptions",
+    b"prompt_tokens_total": "prompt_tokens",
 }
 
 
@@ -55,6 +56,7 @@ def parse(exposition: bytes) -> Reading | None:
         kv_usage=max(usage, default=0.0),
         preemptions=sums.get("preemptions", 0.0),
         kv_token_capacity=capacity or None,
+        prompt_tokens=sums.get("prompt_tokens"),
     )
 
 

@@ -153,6 +153,8 @@ class Meters(Collector):
         yield _counter("freed", "Budgets freed, by what freed them.", "how", freed)
         text = "Seconds in which something waited while something idled."
         yield CounterMetricFamily(f"{PREFIX}idle_while_waiting_seconds", text, value=gate.harm.seconds)
+        text = "Factor on prompt estimates, by the engines' own counts."
+        yield GaugeMetricFamily(f"{PREFIX}prompt_calibration", text, value=gate.calibration.factor)
         text = "1 while requests are held, 0 in shadow or open."
         yield GaugeMetricFamily(f"{PREFIX}holding", text, value=1 if gate.holds else 0)
         plan = GaugeMetricFamily(f"{PREFIX}plan_info", "1 for the plan in force.", labels=["fresh", "plan_id"])

@@ -128,7 +128,7 @@ class Processor(grpc.GenericRpcHandler):  # type: ignore[misc] # grpc is untyped
             request_id,
             terms.name,
             self._desk.clock(),
-            prompt_tokens(headers.get("content-length"), lane),
+            prompt_tokens(headers.get("content-length"), lane, self._desk.gate.calibration.factor),
             key=key[:128],
             attempt=attempts(headers),
             gated=is_gated(request_id, terms.enforced_permille),
@@ -174,11 +174,11 @@ def refused(refusal: Refusal) -> bytes:
     return bytes(response.SerializeToString())
 
 
-def prompt_tokens(content_length: str | None, lane: Lane) -> float:
-    """The prompt's length from the body's; the class's mean where the body has no declared length."""
+def prompt_tokens(content_length: str | None, lane: Lane, factor: float = 1.0) -> float:
+    """The prompt's length from the body's, times ``factor``; the class's mean where none is declared."""
     if content_length is None or not content_length.isdecimal():
         return lane.terms.mean_prompt_tokens
-    return max(1.0, int(content_length) / lane.terms.bytes_per_token)
+    return max(1.0, factor * int(content_length) / lane.terms.bytes_per_token)
 
 
 def attempts(headers: Mapping[str, str]) -> int:

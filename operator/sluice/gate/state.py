@@ -21,6 +21,7 @@ import zlib
 from collections import Counter
 from dataclasses import dataclass, field
 
+from sluice.gate.calibration import Calibration
 from sluice.gate.drain import Drain
 from sluice.gate.engines import Engine, Reading
 from sluice.gate.fair_queue import FairQueue
@@ -72,6 +73,7 @@ class Gate:
         """False: nothing is held (shadow, kill switch); everything is still accounted for."""
         self.freed: Counter[Freed] = Counter()
         self.harm = HarmWatch()
+        self.calibration = Calibration()
         self._in_prefill: dict[Request, None] = {}
         self._queued = 0
         self._release_quota = 0
@@ -163,6 +165,8 @@ class Gate:
         """An engine's gauges."""
         effects = Effects([], [])
         if account := self.engines.get(engine):
+            if (counted := account.counted_since(reading)) is not None:
+                self.calibration.add(account.finished_tokens, counted)
             account.read(reading, now)
             self._admit(now, effects)
         return effects
@@ -348,6 +352,8 @@ class Gate:
         self.freed[how] += 1
         if request.engine is not None:
             request.engine.finish(request.prompt_tokens)
+            if how is Freed.FIRST_CHUNK:
+                request.engine.finished_tokens += request.prompt_tokens
         self._drain.add(request.prompt_tokens)
         if lane := self.lanes.get(request.lane):
             lane.in_prefill -= 1

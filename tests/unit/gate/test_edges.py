@@ -15,6 +15,7 @@ from tests.unit.gate.worlds import lane, request, terms
 from sluice.gate import wire
 from sluice.gate.assembly import Choices, terms_of
 from sluice.gate.decision_log import NEWER, DecisionLog, lines_about
+from sluice.gate.engines import Reading
 from sluice.gate.explanation import sentences
 from sluice.gate.feed import Feed, FeedError, World, read_plan
 from sluice.gate.gauges import parse
@@ -245,3 +246,30 @@ def test_a_plan_that_grows_old_loses_the_order_and_nothing_else(tmp_path: Path) 
     feed.look(30.0)
     feed.look(62.0)
     assert told == [("p", True), ("", False)]
+
+
+def test_estimates_follow_the_engines_own_counts() -> None:
+    """A body that the gate takes for 122 tokens and the engine counts as 100."""
+    gate = Gate(terms(lane("chat")))
+    counted = 0.0
+    for second in range(1200):
+        one = request(second, tokens=122.0 * gate.calibration.factor)
+        gate.on_arrival(one, float(second))
+        gate.on_first_chunk(one, second + 0.1)
+        counted += 100.0
+        seen = Reading(running=0.0, waiting=0.0, kv_usage=0.0, preemptions=0.0, prompt_tokens=counted)
+        gate.on_reading("one", seen, second + 0.2)
+    assert gate.calibration.factor == pytest.approx(100.0 / 122.0, abs=0.03)
+
+
+@pytest.mark.parametrize("counts", [[5e6, 5e6, 1e7], [1e6, 0.0, 1e6], [None, None, None]])
+def test_counts_of_something_else_correct_nothing(counts: list[float | None]) -> None:
+    gate = Gate(terms(lane("chat")))
+    for second, counted in enumerate(counts):
+        for number in range(210):
+            one = request(number, tokens=100.0)
+            gate.on_arrival(one, float(second))
+            gate.on_first_chunk(one, second + 0.1)
+        seen = Reading(running=0.0, waiting=0.0, kv_usage=0.0, preemptions=0.0, prompt_tokens=counted)
+        gate.on_reading("one", seen, second + 0.2)
+    assert gate.calibration.factor == 1.0
