@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from tests.benchmarks.gate_load import load
 from tests.contract.gate_world import World, end, first_line, start, until, world
+from tests.contract.test_gate import gated, storm
 from tests.property.test_gate import Driver
 
 from sluice.policy.orders import BANDS, keeping_promises
@@ -148,6 +149,18 @@ async def hold(one: World) -> None:
 
 async def waiting(one: World) -> bool:
     return await one.value('sluice_gate_waiting_requests{class="chat"}') >= 9_990
+
+
+async def test_ten_thousand_requests_through_envoy(tmp_path: Path) -> None:
+    """The contract test's storm of disconnects, resets, errors and long prompts, for long."""
+    async with gated(tmp_path, engines=2, speed=2e-6) as (one, engines):
+        await storm(one, engines, 10_000)
+        metrics = await one.gate_metrics()
+        freed = {name: value for name, value in metrics.items() if name.startswith("sluice_gate_freed_total")}
+        say(
+            f"10,000 requests: at most {max(engine.worst for engine in engines):.0f} unfinished tokens beside one "
+            f"request, budget 1024; {freed}"
+        )
 
 
 def test_a_million_random_events() -> None:

@@ -104,41 +104,42 @@ async def write_plan(one: World, text: str) -> None:
 
 async def test_no_engine_ever_holds_more_than_its_budget_and_nothing_leaks(tmp_path: Path) -> None:
     """Prompts of all lengths, clients that leave, engines that fail: budgets hold and come back."""
+    async with gated(tmp_path, engines=2, speed=2e-6) as (one, engines):
+        await storm(one, engines, 800)
+
+
+async def storm(one: World, engines: list[Engine], count: int) -> None:
+    """``count`` requests, and what must hold during and after them."""
     fates = ["", "", "", "", "", "", "slow-headers", "error", "reset", "leave", "leave"]
     dice = random.Random(6)
-    async with gated(tmp_path, engines=2, speed=2e-6) as (one, engines):
-        lanes = asyncio.Semaphore(150)
+    places = asyncio.Semaphore(150)
 
-        async def client(number: int) -> int:
-            fate, tokens = dice.choice(fates), int(10 ** dice.uniform(1.0, 3.3))
-            name = dice.choice(list(CLASSES))
-            async with lanes:
-                ask = one.ask(name, tokens, headers={"x-fate": fate, "x-tag": str(number)})
-                if fate != "leave":
-                    try:
-                        return (await ask).status
-                    except aiohttp.ClientError:
-                        return 0
-                try:
-                    async with asyncio.timeout(dice.uniform(0.0, 0.1)):
-                        return (await ask).status
-                except TimeoutError:
-                    return -1
+    async def client(number: int) -> int:
+        fate, tokens = dice.choice(fates), int(10 ** dice.uniform(1.0, 3.3))
+        name = dice.choice(list(CLASSES))
+        async with places:
+            try:
+                async with asyncio.timeout(dice.uniform(0.0, 0.1) if fate == "leave" else 60.0):
+                    return (await one.ask(name, tokens, headers={"x-fate": fate, "x-tag": str(number)})).status
+            except TimeoutError:
+                return -1
+            except aiohttp.ClientError:
+                return 0
 
-        statuses = await asyncio.gather(*(client(number) for number in range(1200)))
-        await until("all are through", lambda: _idle(one))
-        metrics = await one.gate_metrics()
-        assert statuses.count(200) > 600
-        assert statuses.count(-1) > 20, "clients did leave"
-        assert metrics.get('sluice_gate_freed_total{how="Estimate"}', 0.0) == 0.0
-        for engine in engines:
-            assert engine.most >= 2
-            assert 512.0 < engine.worst <= 1024.0
-        freed = sum(value for name, value in metrics.items() if name.startswith("sluice_gate_freed_total"))
-        admitted = sum(value for name, value in metrics.items() if name.startswith("sluice_gate_admitted_total"))
-        assert freed == admitted
-        assert all(value == 0.0 for name, value in metrics.items() if "unfinished_tokens" in name)
-        assert metrics["sluice_gate_idle_while_waiting_seconds_total"] == 0.0
+    statuses = await asyncio.gather(*(client(number) for number in range(count)))
+    await until("all are through", partial(_idle, one))
+    metrics = await one.gate_metrics()
+    assert statuses.count(200) > count / 2
+    assert statuses.count(-1) > count / 60, "clients did leave"
+    for engine in engines:
+        assert engine.most >= 2
+        assert 512.0 < engine.worst <= 1024.0
+    freed = sum(value for name, value in metrics.items() if name.startswith("sluice_gate_freed_total"))
+    admitted = sum(value for name, value in metrics.items() if name.startswith("sluice_gate_admitted_total"))
+    assert freed == admitted
+    assert metrics.get('sluice_gate_freed_total{how="Estimate"}', 0.0) == 0.0
+    assert all(value == 0.0 for name, value in metrics.items() if "unfinished_tokens" in name)
+    assert metrics["sluice_gate_idle_while_waiting_seconds_total"] == 0.0
 
 
 async def _idle(one: World) -> bool:
