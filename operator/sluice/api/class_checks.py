@@ -102,7 +102,8 @@ def _guarantee_findings(entry: WorkloadClassResource, fleet: Fleet | None) -> li
     spec = entry.spec
     ceiling = spec.in_flight_ceiling
     pools = [pool for pool in fleet.pools if not spec.pools or pool.name in spec.pools] if fleet else []
-    if ceiling is None or not spec.guaranteed_share_permille or not pools:
+    bounded = pools and not any(pool.external for pool in pools)
+    if ceiling is None or not spec.guaranteed_share_permille or not bounded:
         return []
     steps = spec.priors.output_tokens * PERMILLE / spec.tokens_per_step_permille
     seconds = min(

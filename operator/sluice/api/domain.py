@@ -7,8 +7,8 @@ from typing import Final
 
 from sluice.api.indicators import PERMILLE, Indicator
 from sluice.api.inference_fleet import InferenceFleetResource, InferenceFleetSpec
-from sluice.api.iteration_profile import IterationProfileResource
-from sluice.api.pools import PoolSpec
+from sluice.api.iteration_profile import NANOSECONDS, IterationProfileResource
+from sluice.api.pools import ExternalSpec, PoolSpec
 from sluice.api.prices import TIER_TOKEN_VALUES, per_token
 from sluice.api.workload_class import MatchSpec, WorkloadClassResource
 from sluice.model.fleet import (
@@ -16,6 +16,7 @@ from sluice.model.fleet import (
     ControlSettings,
     DataPlane,
     Endpoint,
+    ExternalPrices,
     Fleet,
     GateUse,
     HeaderMatch,
@@ -27,8 +28,12 @@ from sluice.model.fleet import (
     TrafficMatch,
     WorkloadClass,
 )
+from sluice.model.law import IterationLaw
 
 MILLI: Final = 1000.0
+MICRO: Final = 1_000_000.0
+NO_LAW: Final = IterationLaw(solo_seconds=1.0, mixed_base_seconds=1.0, per_token_seconds=0.0)
+"""In place of a law where there are no iterations of ours to time."""
 
 
 def fleet_value(fleet: InferenceFleetResource, laws: Mapping[str, IterationProfileResource]) -> Fleet:
@@ -42,7 +47,7 @@ def fleet_value(fleet: InferenceFleetResource, laws: Mapping[str, IterationProfi
         generation=metadata.generation,
         mode=spec.mode,
         charging=spec.pricing.charging,
-        pools=tuple(_pool(pool, laws[pool.profile_ref.name]) for pool in spec.pools),
+        pools=tuple(_pool(pool, laws) for pool in spec.pools),
         gateway=(gateway.namespace or metadata.namespace, gateway.name) if gateway else None,
         data_plane=DataPlane(
             kind=spec.data_plane.kind,
@@ -56,21 +61,31 @@ def fleet_value(fleet: InferenceFleetResource, laws: Mapping[str, IterationProfi
         metrics=_metrics(spec),
         control=_control(spec),
         objectives=tuple(_sli(indicator) for indicator in spec.objectives),
+        sacrifice_order=spec.planning.sacrifice_order,
+        charge_replicas=spec.planning.charge_replicas,
+        caution=spec.planning.caution_permille / PERMILLE,
     )
 
 
-def _pool(pool: PoolSpec, profile: IterationProfileResource) -> Pool:
+def _pool(pool: PoolSpec, laws: Mapping[str, IterationProfileResource]) -> Pool:
+    """The pool; what an external API lacks stands as one slot of one token, which nothing plans with."""
     backend = pool.backend_ref
+    profile = laws[pool.profile_ref.name] if pool.profile_ref is not None else None
+    slots, chunk = pool.slots or 1, pool.chunk_tokens or 1
     return Pool(
         name=pool.name,
-        law=profile.spec.law(),
-        slots=pool.slots,
-        chunk_tokens=pool.chunk_tokens,
-        batched_token_budget=pool.batched_token_budget or pool.chunk_tokens + pool.slots,
+        law=profile.spec.law() if profile is not None else NO_LAW,
+        slots=slots,
+        chunk_tokens=chunk,
+        batched_token_budget=pool.batched_token_budget or chunk + slots,
         engines_per_replica=pool.engines_per_replica,
         decode_may_move=pool.decode_placement == "AnyReplica",
         cost_per_hour=None if pool.cost_per_hour is None else float(pool.cost_per_hour),
         kv_token_capacity=pool.kv_token_capacity,
+        points=profile.spec.table() if profile is not None else (),
+        transfer_seconds_per_token=(pool.kv_transfer_nanoseconds_per_token or 0) / NANOSECONDS,
+        transfer_cost_per_token=per_token(pool.kv_transfer_cost_per_million_tokens or "0"),
+        external=_external(pool.external) if pool.external is not None else None,
         backend=BackendRef(
             group=backend.group,
             kind=backend.kind,
@@ -82,8 +97,18 @@ def _pool(pool: PoolSpec, profile: IterationProfileResource) -> Pool:
         else None,
         endpoints=tuple(Endpoint(address=entry.address, port=entry.port) for entry in pool.endpoints or ()),
         pod_selector=tuple(sorted(pool.pod_selector.match_labels.items())) if pool.pod_selector else (),
-        profile=profile.metadata.name,
+        profile=profile.metadata.name if profile is not None else "",
         use_observed_law=pool.observed_law == "Use",
+    )
+
+
+def _external(spec: ExternalSpec) -> ExternalPrices:
+    token = spec.token_microseconds
+    return ExternalPrices(
+        prompt_token_cost=per_token(spec.prompt_per_million_tokens),
+        output_token_cost=per_token(spec.output_per_million_tokens),
+        first_token_seconds=spec.first_token_milliseconds / MILLI,
+        token_seconds=None if token is None else token / MICRO,
     )
 
 
@@ -113,11 +138,13 @@ def _control(spec: InferenceFleetSpec) -> ControlSettings:
 
 
 def _sli(indicator: Indicator) -> Sli:
+    difference = indicator.difference_permille
+    share = indicator.fraction_permille if difference is None else difference
     return Sli(
         signal=indicator.signal,
         statistic=indicator.statistic,
         target_seconds=None if indicator.target_milliseconds is None else indicator.target_milliseconds / MILLI,
-        fraction=None if indicator.fraction_permille is None else indicator.fraction_permille / PERMILLE,
+        fraction=None if share is None else share / PERMILLE,
         hardness=indicator.hardness,
         penalty=float(indicator.penalty or 0),
     )
@@ -146,6 +173,7 @@ def class_value(entry: WorkloadClassResource, fleet: InferenceFleetResource) -> 
         in_flight_ceiling=spec.in_flight_ceiling,
         tokens_per_step=spec.tokens_per_step_permille / PERMILLE,
         pools=tuple(pool for pool in spec.pools if pool in known),
+        rate_spread=spec.rate_spread_permille / PERMILLE,
         slis=tuple(_sli(indicator) for indicator in spec.slis),
         match=_match(spec.match) if spec.match else None,
         route=RouteRef(name=spec.route_ref.name, rule_name=spec.route_ref.rule_name) if spec.route_ref else None,

@@ -15,6 +15,7 @@ from sluice.api.base import (
     list_map,
     list_set,
 )
+from sluice.api.indicators import PERMILLE
 from sluice.api.pools import PORT_LIMIT
 from sluice.model.fleet import DataPlaneKind, LimitKind, SafePlan
 
@@ -141,6 +142,38 @@ class MetricsSpec(Declared):
         default=60, ge=5, le=3600, description="Older samples count as missing, never as zero; seconds."
     )
     timeout_seconds: int = Field(default=5, ge=1, le=60, description="Time-out of one query, seconds.")
+
+
+PROMISE_PATTERN = (
+    r"^((ttft|tpot|wait|served|guaranteed):[a-z0-9]([-a-z0-9.]*[a-z0-9])?"
+    r"|tpot|served|served-fairness|prefill-fairness|decode-fairness|slot-tpot)$"
+)
+PromiseName = Annotated[str, Field(min_length=1, max_length=253, pattern=PROMISE_PATTERN)]
+
+
+class PlanningSpec(Declared):
+    """What plans weigh besides prices and promises."""
+
+    rules: ClassVar[tuple[Rule, ...]] = ()
+
+    charge_replicas: bool = Field(
+        default=False,
+        description="Whether costPerHour of the replicas that a plan fills is taken off its value: what earns less "
+        "than its replica costs is then refused.",
+    )
+    caution_permille: int = Field(
+        default=500,
+        ge=0,
+        le=PERMILLE,
+        description="Weight of the worst case against the estimate where classes have a rateSpreadPermille, permille.",
+    )
+    sacrifice_order: tuple[PromiseName, ...] = Field(
+        default=(),
+        max_length=64,
+        description="Promises, as status.plan.promises names them (ttft:chat), that give way first where not all hard "
+        "ones can hold. Others follow by tier, BestEffort first; names that nobody promised are passed over.",
+        json_schema_extra=list_set(),
+    )
 
 
 class ControlSpec(Declared):

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Final
+from typing import ClassVar
 
 from pydantic import Field
 
 from sluice.api.base import Declared, Rule
+from sluice.api.iteration_profile import BATCH_LIMIT
 from sluice.api.prices import Money
 from sluice.model.fleet import Hardness, SliSignal, SliStatistic
 
-SIGNALS: Final[dict[str, Any]] = {"enum": [SliSignal.TTFT.value, SliSignal.TPOT.value, SliSignal.SERVED_FRACTION.value]}
-"""Signals that can be declared so far; the planner knows more."""
 HOUR_MILLISECONDS = 3_600_000
 PERMILLE = 1000
 
@@ -24,17 +23,22 @@ class Indicator(Declared):
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
-            "self.signal == 'ServedFraction' ? !has(self.targetMilliseconds) : has(self.targetMilliseconds)",
-            "TTFT and TPOT need targetMilliseconds; ServedFraction takes fractionPermille alone",
+            "(self.signal in ['TTFT', 'TPOT', 'QueueWait', 'SlotWeightedTPOT']) == has(self.targetMilliseconds)",
+            "targetMilliseconds belongs to TTFT, TPOT, QueueWait and SlotWeightedTPOT, which need it; the other "
+            "signals are no times",
+        ),
+        Rule(
+            "self.signal.endsWith('Fairness') == has(self.differencePermille)",
+            "differencePermille belongs to the fairness signals, which need it",
         ),
         Rule(
             "(self.signal == 'ServedFraction' || self.statistic == 'WithinFraction') == has(self.fractionPermille)",
             "fractionPermille belongs to ServedFraction and to statistic WithinFraction, which need it; "
-            "remove it for a Mean of TTFT or TPOT",
+            "remove it otherwise",
         ),
         Rule(
-            "self.signal != 'ServedFraction' || self.statistic == 'Mean'",
-            "ServedFraction has statistic Mean only",
+            "self.statistic == 'Mean' || self.signal in ['TTFT', 'TPOT', 'QueueWait']",
+            "statistic WithinFraction belongs to TTFT, TPOT and QueueWait; the other signals have Mean only",
         ),
         Rule(
             "(self.hardness == 'Soft') == has(self.penalty)",
@@ -44,15 +48,24 @@ class Indicator(Declared):
 
     signal: SliSignal = Field(
         description="TTFT: time to first token, waiting included. TPOT: mean time per output token after the first. "
-        "ServedFraction: share of offered requests that are served.",
-        json_schema_extra=SIGNALS,
+        "QueueWait: the waiting part of TTFT. ServedFraction: share of offered requests that are served. Of the fleet "
+        "only: ServedFractionFairness, PrefillFairness and DecodeFairness (largest difference between two classes, of "
+        "served shares, of prefills and of solo decodes per engine) and SlotWeightedTPOT (iteration time over slots "
+        "taken as full, for comparison with the model paper; TPOT is what users feel).",
     )
     statistic: SliStatistic = Field(
         default=SliStatistic.MEAN,
         description="Mean: the mean is bounded. WithinFraction: fractionPermille of requests are within the target.",
     )
     target_milliseconds: int | None = Field(
-        default=None, ge=1, le=HOUR_MILLISECONDS, description="Upper bound of TTFT or TPOT, milliseconds."
+        default=None, ge=1, le=HOUR_MILLISECONDS, description="Upper bound of a time, milliseconds."
+    )
+    difference_permille: int | None = Field(
+        default=None,
+        ge=0,
+        le=BATCH_LIMIT * PERMILLE,
+        description="Fairness: largest difference between two classes; permille of the served share, or thousandths of "
+        "a job per engine.",
     )
     fraction_permille: int | None = Field(
         default=None,
@@ -65,6 +78,6 @@ class Indicator(Declared):
     )
     penalty: Money | None = Field(
         default=None,
-        description="For Soft: money per second and unit of violation (a second of TTFT or TPOT, or the whole served "
-        'fraction), a decimal string such as "0.5".',
+        description="For Soft: money per second and unit of violation (one second of a time, the whole of a share, one "
+        'job per engine), a decimal string such as "0.5".',
     )

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from sluice.api.base import Declared, Reported, Resource, Rule, list_map
 from sluice.api.conditions import Condition
-from sluice.api.fleet_settings import ControlSpec, DataPlaneSpec, GatewayReference, MetricsSpec
+from sluice.api.fleet_settings import ControlSpec, DataPlaneSpec, GatewayReference, MetricsSpec, PlanningSpec
 from sluice.api.indicators import Indicator
 from sluice.api.pools import POOLS_LIMIT, PoolSpec
 from sluice.api.prices import Pricing
@@ -23,6 +23,14 @@ class InferenceFleetSpec(Declared):
         Rule(
             "self.dataPlane.kind != 'EnvoyGateway' || self.pools.all(pool, has(pool.backendRef))",
             "every pool needs a backendRef with dataPlane.kind EnvoyGateway: routes send traffic to it",
+        ),
+        Rule(
+            "self.dataPlane.gate == 'Disabled' || self.pools.all(pool, !has(pool.external))",
+            "the gate admits prefills at engines of our own: an external pool needs gate Disabled",
+        ),
+        Rule(
+            "!has(self.objectives) || self.objectives.all(sli, !(sli.signal in ['TTFT', 'QueueWait']))",
+            "TTFT and QueueWait are promised to a class: they belong to its slis",
         ),
     )
 
@@ -39,12 +47,13 @@ class InferenceFleetSpec(Declared):
         min_length=1, max_length=POOLS_LIMIT, description="The pools.", json_schema_extra=list_map("name")
     )
     pricing: Pricing = Field(default=Pricing(), description="How requests earn, and default token prices.")
+    planning: PlanningSpec = Field(default=PlanningSpec(), description="What plans weigh besides prices and promises.")
     metrics: MetricsSpec = Field(default=MetricsSpec(), description="Where samples come from.")
     control: ControlSpec = Field(default=ControlSpec(), description="The rhythm and the caution of the loop.")
     objectives: tuple[Indicator, ...] = Field(
         default=(),
         max_length=16,
-        description="Fleet-wide indicators. Recorded; this version neither measures nor plans by them.",
+        description="What the fleet as a whole is promised. Plans keep hard ones and weigh the penalty of soft ones.",
         json_schema_extra=list_map("signal", "statistic"),
     )
 

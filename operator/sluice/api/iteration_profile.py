@@ -13,6 +13,7 @@ from pydantic import Field
 from sluice.api.base import Declared, Reported, Resource, Rule, list_map
 from sluice.api.conditions import Condition
 from sluice.model.law import IterationLaw
+from sluice.model.law import MeasuredPoint as WorkingPoint
 
 NANOSECONDS = 1_000_000_000
 ITERATION_LIMIT_NANOSECONDS = 100 * NANOSECONDS
@@ -78,6 +79,12 @@ class IterationProfileSpec(Declared):
             "has(self.mixedBaseNanoseconds) != has(self.kneeTokens)",
             "give exactly one of mixedBaseNanoseconds and kneeTokens: either follows from the other",
         ),
+        Rule(
+            "self.planFrom == 'Law' || (has(self.points) && self.points.exists(point, point.chunkTokens > 0) "
+            "&& self.points.exists(point, point.batch > 0))",
+            "planFrom Points needs points: one that prefills (chunkTokens above 0) and one that decodes "
+            "(batch above 0)",
+        ),
     )
 
     model: str = Field(min_length=1, max_length=253, description="Model the engine served when it was measured.")
@@ -116,12 +123,31 @@ class IterationProfileSpec(Declared):
         default=None, description="Range, quality and size of the measurement. Recorded for people."
     )
     provenance: Provenance | None = Field(default=None, description="When and with what it was measured. For people.")
+    plan_from: Literal["Law", "Points"] = Field(
+        default="Law",
+        description="Law: plans use the law at the pool's slots and chunk. Points: plans choose among the measured "
+        "working points that the engine can run, and say the best chunk and batch; the law still serves the gate.",
+    )
     points: tuple[MeasuredPoint, ...] = Field(
         default=(),
         max_length=2048,
-        description="Measured working points beside the law. Recorded; planning uses the law, not these.",
+        description="Measured working points. Plans are made with them where planFrom says so.",
         json_schema_extra=list_map("chunkTokens", "batch", "contextTokens"),
     )
+
+    def table(self) -> tuple[WorkingPoint, ...]:
+        """The measured points to plan with, in seconds; none where the law plans."""
+        if self.plan_from == "Law":
+            return ()
+        return tuple(
+            WorkingPoint(
+                chunk_tokens=point.chunk_tokens,
+                batch=point.batch,
+                context_tokens=point.context_tokens,
+                seconds=point.nanoseconds / NANOSECONDS,
+            )
+            for point in self.points
+        )
 
     def law(self) -> IterationLaw:
         """The law in seconds."""

@@ -105,5 +105,5 @@ def _missing_profiles(spec: InferenceFleetSpec, laws: Mapping[str, IterationProf
             blocking=True,
         )
         for index, pool in enumerate(spec.pools)
-        if pool.profile_ref.name not in laws
+        if pool.profile_ref is not None and pool.profile_ref.name not in laws
     ]

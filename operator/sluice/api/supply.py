@@ -23,14 +23,14 @@ Object = Mapping[str, Any]
 def count(
     fleet: Fleet, objects: Iterable[Object], *, complete: bool = False
 ) -> tuple[tuple[PoolSupply, ...], tuple[Finding, ...]]:
-    """Ready replicas per pool of ``fleet``.
+    """Ready replicas per pool of ``fleet``; an external API has none to count and is passed over.
 
     ``complete`` says that ``objects`` holds every Pod of the namespace (a watch, not a
     folder of files): then no matching Pod means zero replicas instead of unknown.
     """
     nearby = tuple(entry for entry in objects if _namespace(entry) == fleet.namespace)
     supplies, findings = [], []
-    for pool in fleet.pools:
+    for pool in (entry for entry in fleet.pools if entry.external is None):
         supply = _count(pool, nearby, complete=complete)
         if supply is None:
             findings.append(_unknown(pool))

@@ -18,7 +18,7 @@ from sluice.api.base import (
     list_set,
 )
 from sluice.api.conditions import Condition
-from sluice.api.indicators import HOUR_MILLISECONDS, PERMILLE, SIGNALS, Indicator
+from sluice.api.indicators import HOUR_MILLISECONDS, PERMILLE, Indicator
 from sluice.api.iteration_profile import TOKENS_LIMIT
 from sluice.api.pools import POOLS_LIMIT
 from sluice.api.prices import Prices
@@ -112,6 +112,11 @@ class WorkloadClassSpec(Declared):
             "a closable class cannot have a guaranteedSharePermille: closing it would break the guarantee",
         ),
         Rule(
+            "!has(self.slis) || self.slis.all(sli, sli.signal in ['TTFT', 'TPOT', 'ServedFraction', 'QueueWait'])",
+            "fairness signals and SlotWeightedTPOT compare classes or average over them: they belong to the fleet's "
+            "objectives",
+        ),
+        Rule(
             "!has(self.timeouts) || !has(self.timeouts.requestMilliseconds) || !has(self.slis) || self.slis.all(sli, "
             "sli.signal != 'TTFT' || !has(sli.targetMilliseconds) || "
             "sli.targetMilliseconds < self.timeouts.requestMilliseconds)",
@@ -143,8 +148,14 @@ class WorkloadClassSpec(Declared):
         default=0,
         ge=0,
         le=PERMILLE,
-        description="Share of the class's own demand to be served whatever others pay, permille. Checked against "
-        "inFlightCeiling; plans do not hold it so far.",
+        description="Share of the class's own demand to be served whatever others pay, permille.",
+    )
+    rate_spread_permille: int = Field(
+        default=0,
+        ge=0,
+        le=PERMILLE,
+        description="How far the arrival rate may be off either way, permille of the estimate: the plan then keeps its "
+        "promises up to the high end and counts less on what may not come. 0: the estimate is trusted.",
     )
     prices: Prices | None = Field(
         default=None, description="Token prices. Absent: the fleet's default prices, else the tier's values."
@@ -152,7 +163,8 @@ class WorkloadClassSpec(Declared):
     slis: tuple[Indicator, ...] = Field(
         default=(),
         max_length=8,
-        description="Indicators that attainment is measured against.",
+        description="What the class is promised. Plans keep hard indicators and weigh the penalty of soft ones; "
+        "attainment is measured against both.",
         json_schema_extra=list_map("signal", "statistic"),
     )
     closable: bool = Field(default=False, description="Whether the plan may close the class altogether (limit 0).")
@@ -223,7 +235,7 @@ class DemandStatus(Reported):
 class AttainmentStatus(Reported):
     """One indicator beside its target."""
 
-    signal: SliSignal = Field(description="The indicator's signal.", json_schema_extra=SIGNALS)
+    signal: SliSignal = Field(description="The indicator's signal.")
     statistic: SliStatistic = Field(default=SliStatistic.MEAN, description="The indicator's statistic.")
     target: float = Field(description="Seconds, or a share 0..1.")
     measured: float | None = Field(default=None, description="The same, as measured; absent: nothing measures it.")

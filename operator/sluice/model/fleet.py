@@ -357,6 +357,8 @@ class Fleet:
     """Promises (``ttft:chat``) given up first when not all can hold; others go by tier, best effort first."""
     charge_replicas: bool = False
     """Whether the plan weighs the cost of a replica against what it earns."""
+    caution: float = 0.5
+    """Weight of the worst case against the estimate where rates are uncertain, 0..1."""
 
     @property
     def key(self) -> str:

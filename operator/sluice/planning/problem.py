@@ -143,6 +143,7 @@ class Problem:
             classes=inputs,
             promises=promises_of(fleet, workloads),
             charge_replicas=fleet.charge_replicas,
+            caution=fleet.caution,
             notes=tuple(notes),
         )
         return problem._leaving_room(demand.unmatched_rate)
