@@ -48,6 +48,7 @@ VERSIONS = {
     "CustomResourceDefinition": "apiextensions.k8s.io/v1",
 }
 """What is not here is in the core group, version v1."""
+TOO_MANY_REQUESTS = 429
 CLUSTERWIDE = frozenset({"Namespace", "CustomResourceDefinition", "GatewayClass"})
 
 Document = dict[str, Any]
@@ -156,6 +157,23 @@ class Admin:
         return f"{root}{place}/{PLURALS[kind]}/{document['metadata'].get('name', '')}"
 
     def _send(self, method: str, path: str, body: object = None, content_type: str = "application/json") -> Document:
+        """One request; asked again while the server says 429 (a new kind's storage is still being set up)."""
+        answer: Document = {}
+
+        def is_answered() -> bool:
+            nonlocal answer
+            try:
+                answer = self._ask(method, path, body, content_type)
+            except Refused as refused:
+                if refused.status.get("code") == TOO_MANY_REQUESTS:
+                    return False
+                raise
+            return True
+
+        wait_until(is_answered, f"{method} {path} is not put off any longer")
+        return answer
+
+    def _ask(self, method: str, path: str, body: object, content_type: str) -> Document:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self._control_plane.url + path, data=data, method=method)  # noqa: S310 - ours
         request.add_header("Authorization", f"Bearer {self._control_plane.admin_token}")
