@@ -277,7 +277,7 @@ async def test_shadow_counts_what_it_would_hold_and_holds_nothing(tmp_path: Path
 
 
 async def test_bad_input_does_what_the_documentation_says(tmp_path: Path) -> None:
-    async with gated(tmp_path, engines=2, speed=1e-6) as (one, engines):
+    async with gated(tmp_path, engines=2, speed=1e-9) as (one, engines):
         unknown = await one.ask("nobody", 10)
         assert unknown.status == 404, "no class, no route: Envoy's own answer"
         forged = {ENDPOINT_HEADER: "127.0.0.1:1", PLAN_HEADER: "mine", WAITED_HEADER: "0"}
