@@ -10,8 +10,9 @@ from sluice.model.fleet import Pool
 from sluice.model.law import IterationLaw
 from sluice.simulation.catalogue import NETWORK
 from sluice.simulation.closed_forms import erlang_a, erlang_c_wait, fluid_wait
+from sluice.simulation.instances import PAPER_8B
 from sluice.simulation.measure import Interval, interval_of
-from sluice.simulation.network import PAPER_8B, Trial, run_trial
+from sluice.simulation.network import Trial, run_trial
 from sluice.simulation.regime import Fidelity, Guidance
 from sluice.simulation.run import Replicas, Setup, simulate
 from sluice.simulation.workload import ClassLoad, Constant, Exponential, generate
@@ -35,6 +36,13 @@ class Check:
         """Whether the formula lies within the interval, widened by the tolerance."""
         allowed = self.simulated.half_width + self.relative_tolerance * abs(self.expected)
         return abs(self.simulated.mean - self.expected) <= allowed
+
+    @property
+    def standing(self) -> str:
+        """Agreement by the interval alone, or only with the tolerance, in words."""
+        if self.simulated.covers(self.expected):
+            return "in the interval"
+        return f"within {self.relative_tolerance:.1%} beside it" if self.agrees else "differs"
 
 
 def _servers(

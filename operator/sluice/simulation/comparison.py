@@ -51,6 +51,8 @@ class Scenario:
     round_trip_seconds: float = 0.003
     proxies: int = 1
     """Ready proxies that divide every limit."""
+    warmup_share: float = 0.1
+    """Share of the horizon that is not measured."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,7 +186,7 @@ def _setup(scenario: Scenario, regime: Regime) -> Setup:
         workload=scenario.workload,
         replicas=tuple(Replicas(pool=pool, count=supply[pool.name]) for pool in scenario.fleet.pools),
         fidelity=Fidelity.ITERATION,
-        warmup_seconds=scenario.workload.horizon_seconds / 10,
+        warmup_seconds=scenario.workload.horizon_seconds * scenario.warmup_share,
         seed=scenario.seed,
         round_trip_seconds=0.0 if direct else scenario.round_trip_seconds,
     )

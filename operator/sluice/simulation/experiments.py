@@ -8,17 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
 import numpy as np
 
 from sluice.model.fleet import Charging
-from sluice.planning.promises import Promise, PromiseKind
 from sluice.simulation.catalogue import NETWORK
-from sluice.simulation.checks import all_checks
 from sluice.simulation.claims import Chart, Claim, Line, Table, verdict_of
+from sluice.simulation.instances import PAPER_8B, random_instance
 from sluice.simulation.measure import interval_of
-from sluice.simulation.network import PAPER_8B, Trial, TrialResult, random_instance, run_trial, solved
+from sluice.simulation.network import Trial, TrialResult, run_trial, solved
 
 Runner = Callable[[Sequence[Trial]], list[TrialResult]]
 
@@ -40,6 +38,9 @@ class Scale:
     panel_replicas: int
     large: int
     """Replicas of the occupancy experiments."""
+    gate_seeds: int
+    gate_seconds: float
+    """Horizon of the gates' panel."""
 
 
 QUICK = Scale(
@@ -50,6 +51,8 @@ QUICK = Scale(
     panel_classes=(2, 4),
     panel_replicas=100,
     large=500,
+    gate_seeds=8,
+    gate_seconds=300.0,
 )
 FULL = Scale(
     sizes=(5, 20, 50, 200, 500, 2000),
@@ -59,17 +62,17 @@ FULL = Scale(
     panel_classes=(2, 4, 8),
     panel_replicas=500,
     large=500,
+    gate_seeds=20,
+    gate_seconds=900.0,
 )
 
 CONVERGING = ("GG-SP", "HG-SP", "CG-SP", "GG-WSP", "XI-WSP", "FI-WSP")
 PANEL = ("FI-WSP", "GI-WSP", "FG-SP", "GF-WSP", "GG-SP", "GG-WSP", "XI-WSP", "XG-WSP")
 EXPECTED_VALUES = ((Charging.BUNDLED, 297.716190347), (Charging.SEPARATE, 298.597982955))
 """Model page section 2.4."""
-FAIRNESS_VALUES = ((0.0, 134.0), (0.02, 153.5), (0.05, 182.7), (0.10, 231.5), (0.15, 280.2), (0.177, 297.7))
-"""Model page section 4.4: value per replica over the bound on prefill unfairness."""
 
 
-def _trial(regime: str, n: int, seed: int, scale: Scale) -> Trial:
+def paper_trial(regime: str, n: int, seed: int, scale: Scale) -> Trial:
     """The paper's instance; small fleets run longer so that every point has requests enough."""
     horizon = scale.horizon_seconds * max(1.0, min(6.0, 60.0 / n))
     return Trial(
@@ -104,7 +107,12 @@ def program_values() -> Claim:
 def convergence(run: Runner, scale: Scale) -> Claim:
     """T2: the literal gate-and-route comes within 3 % of R* at n=500, and the gap shrinks in n."""
     results = run(
-        [_trial(name, n, seed, scale) for name in CONVERGING for n in scale.sizes for seed in range(1, scale.seeds + 1)]
+        [
+            paper_trial(name, n, seed, scale)
+            for name in CONVERGING
+            for n in scale.sizes
+            for seed in range(1, scale.seeds + 1)
+        ]
     )
     shares = {
         (name, n): interval_of([r.share for r in results if _is(r, name, n)])
@@ -237,7 +245,7 @@ def _versus(
 
 def split_router(run: Runner, scale: Scale) -> Claim:
     """T4: under the SLI router occupancies reach the canonical split."""
-    results = run([_trial("SLI-SP", scale.large, seed, scale) for seed in range(1, scale.seeds + 1)])
+    results = run([paper_trial("SLI-SP", scale.large, seed, scale) for seed in range(1, scale.seeds + 1)])
     n, planned = scale.large, results[0].plan
     rows, worst = [], 0.0
     for i, entry in enumerate(planned.classes):
@@ -261,97 +269,4 @@ def split_router(run: Runner, scale: Scale) -> Claim:
         verdict=verdict_of(holds=worst < 0.10),
         evidence=f"largest relative distance {worst:.3f} (10 % allowed)",
         tables=(table,),
-    )
-
-
-def prices_of_promises() -> Claim:
-    """T5: what prefill fairness costs (model page section 4.4)."""
-    rows, worst, found = [], 0.0, []
-    for bound, expected in FAIRNESS_VALUES:
-        promise = Promise(kind=PromiseKind.PREFILL_FAIRNESS, target=bound)
-        value = solved(PAPER_8B, 1, promises=(promise,)).value_per_second
-        found.append(value)
-        worst = max(worst, abs(value - expected))
-        rows.append((bound, expected, value))
-    table = Table(
-        title="Value over the bound eta1 on prefill unfairness", columns=("eta1", "expected", "found"), rows=tuple(rows)
-    )
-    chart = Chart(
-        name="fairness",
-        title="What prefill fairness costs",
-        x_label="largest allowed x_i - x_j",
-        y_label="value per second and replica",
-        lines=(Line(label="program", x=tuple(b for b, _ in FAIRNESS_VALUES), y=tuple(found)),),
-    )
-    return Claim(
-        name="T5",
-        statement="Prefill fairness is dear: the shape of model page section 4.4",
-        verdict=verdict_of(holds=worst < 0.06),
-        evidence=f"largest distance {worst:.3f} (the table there is rounded to .1)",
-        tables=(table,),
-        charts=(chart,),
-    )
-
-
-def batch_sweep(run: Runner, scale: Scale) -> Claim:
-    """T6: R* rises with B and saturates once all demand is served."""
-    slots = (4, 8, 12, 16, 20, 24, 32)
-    values = [solved(replace(PAPER_8B, slots=b), 1).value_per_second for b in slots]
-    trials = [
-        replace(
-            _trial("XI-WSP", 100, 1, scale), instance=(inst := replace(PAPER_8B, slots=b)), index=inst.token_row_index()
-        )
-        for b in slots
-    ]
-    simulated = [r.value for r in run(trials)]
-    rising = all(b >= a - 1e-9 for a, b in pairwise(values))
-    saturated = abs(values[-1] / values[-2] - 1) < 1e-9
-    rows = tuple(zip(map(float, slots), values, simulated, strict=True))
-    axis = tuple(map(float, slots))
-    chart = Chart(
-        name="batch",
-        title="Value over the batch size",
-        x_label="slots B",
-        y_label="value per second and replica",
-        lines=(
-            Line(label="R*", x=axis, y=tuple(values)),
-            Line(label="simulated, index gate", x=axis, y=tuple(simulated)),
-        ),
-    )
-    return Claim(
-        name="T6",
-        statement="R*(B) rises with B and saturates once all demand is served",
-        verdict=verdict_of(holds=rising and saturated),
-        evidence=f"R*: {values[0]:.1f} at B={slots[0]} to {values[-1]:.1f} at B={slots[-1]}; saturated: {saturated}",
-        tables=(Table(title="Value over B", columns=("B", "R*", "simulated (index gate, n=100)"), rows=rows),),
-        charts=(chart,),
-    )
-
-
-def separate_gate(run: Runner, scale: Scale) -> Claim:
-    """Theorem 4.2 at finite n: prioritize-and-route under separate charging."""
-    index = tuple(c.output_tokens / c.prompt_tokens for c in PAPER_8B.classes)
-    trials = [
-        replace(_trial("PG-SP", scale.large, seed, scale), charging=Charging.SEPARATE, index=index)
-        for seed in range(1, scale.seeds + 1)
-    ]
-    shares = interval_of([r.share for r in run(trials)])
-    return Claim(
-        name="Thm4.2",
-        statement="Prioritize-and-route approaches the separate optimum",
-        verdict=verdict_of(holds=shares.mean > 0.98),
-        evidence=f"share of R~* at n={scale.large}: {shares}",
-    )
-
-
-def closed_forms() -> Claim:
-    """The engine beside formulas."""
-    checks = all_checks()
-    rows = tuple((c.name, c.expected, str(c.simulated), "agrees" if c.agrees else "differs") for c in checks)
-    return Claim(
-        name="closed-forms",
-        statement="The engine agrees with M/M/c, M/M/c+M, the LP bound and the fluid limits",
-        verdict=verdict_of(holds=all(c.agrees for c in checks)),
-        evidence=f"{sum(c.agrees for c in checks)} of {len(checks)} agree",
-        tables=(Table(title="Engine beside closed forms", columns=("check", "formula", "simulated", ""), rows=rows),),
     )

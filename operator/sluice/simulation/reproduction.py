@@ -14,15 +14,13 @@ from sluice.simulation.experiments import (
     Runner,
     Scale,
     baselines,
-    batch_sweep,
-    closed_forms,
     convergence,
-    prices_of_promises,
     program_values,
-    separate_gate,
     split_router,
 )
+from sluice.simulation.gate_panel import gates_on_fresh_traffic
 from sluice.simulation.network import Trial, TrialResult, run_trial
+from sluice.simulation.structure import batch_sweep, closed_forms, prices_of_promises, separate_gate
 from sluice.simulation.tokens import conclusions_at_token_level
 
 Step = tuple[str, Callable[[], tuple[Claim, ...]]]
@@ -54,6 +52,7 @@ def steps(run: Runner, scale: Scale) -> tuple[Step, ...]:
         ("batch sizes", lambda: (batch_sweep(run, scale),)),
         ("separate charging", lambda: (separate_gate(run, scale),)),
         ("token-level iterations", lambda: conclusions_at_token_level(scale)),
+        ("gates on fresh traffic", lambda: gates_on_fresh_traffic(scale.gate_seeds, scale.gate_seconds)),
     )
 
 

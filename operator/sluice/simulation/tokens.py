@@ -15,8 +15,9 @@ from sluice.policy.orders import FIRST_COME, GATE, PRIORITY
 from sluice.simulation.catalogue import TODAY, gated
 from sluice.simulation.claims import Claim, Table, verdict_of
 from sluice.simulation.experiments import Scale
+from sluice.simulation.instances import PAPER_8B
 from sluice.simulation.measure import Measure, interval_of, measure
-from sluice.simulation.network import PAPER_8B, guidance_of, solved
+from sluice.simulation.network import guidance_of, solved
 from sluice.simulation.regime import Fidelity, Regime
 from sluice.simulation.run import Replicas, Setup, simulate
 from sluice.simulation.workload import ClassLoad, Constant, Lengths, LogNormal, generate

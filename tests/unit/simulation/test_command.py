@@ -29,7 +29,31 @@ def test_two_policies_see_the_same_arrivals() -> None:
     assert all(0.5 < row["share of R*"] < 1.1 for row in values)
 
 
+def test_what_sluice_does_stands_beside_its_ideal_and_no_bar_goes_into_a_pipe() -> None:
+    code, out, err = run("simulate", "-f", str(SAMPLE), "--seconds", "90", "--policy", "sluice", "--proxies", "2")
+    assert code == 0, err
+    assert err == ""
+    assert "sluice-ideal" in out
+    assert "What Sluice really does beside the ideal" in out
+
+
+def test_clusters_of_a_trace_inherit_the_terms_of_its_class(tmp_path: Path) -> None:
+    trace = tmp_path / "t.csv"
+    rows = "".join(f"{k / 4},{100 if k % 2 else 4000},{20 if k % 2 else 300}\n" for k in range(80))
+    trace.write_text("timestamp,input_tokens,output_tokens\n" + rows)
+    arguments = ("--trace", f"prefill-heavy={trace}", "--clusters", "2", "--policy", "chunked", "-o", "json")
+    code, out, err = run("simulate", "-f", str(SAMPLE), *arguments)
+    assert code == 0, err
+    by_class = json.loads(out)["By class (seconds)"]
+    assert {row["class"] for row in by_class} == {"prefill-heavy-0", "prefill-heavy-1"}
+
+
 BAD = {
+    "more clusters than requests": (("--trace", "chat=TRACE", "--clusters", "9"), "the trace has 1 requests"),
+    "clusters and a column": (
+        ("--trace", "chat=TRACE", "--class-column", "input_tokens", "--clusters", "1"),
+        "both say what a class is",
+    ),
     "an unknown policy": (("--policy", "magic"), "no policy magic"),
     "an unknown pool": (("--replicas", "nowhere=3"), "has no pool nowhere"),
     "no number of replicas": (("--replicas", "a100=many"), "expected POOL=NUMBER"),

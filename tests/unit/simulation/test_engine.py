@@ -19,8 +19,9 @@ from sluice.policy.admission import Budget, LaneTerms
 from sluice.policy.kernels import Late
 from sluice.policy.orders import EARLIEST_DEADLINE, FIRST_COME, PRIORITY, keeping_promises
 from sluice.simulation.catalogue import NETWORK, TODAY, gated
+from sluice.simulation.instances import PAPER_8B
 from sluice.simulation.layout import Batching, State
-from sluice.simulation.network import PAPER_8B, guidance_of, solved, workload_of
+from sluice.simulation.network import guidance_of, solved, workload_of
 from sluice.simulation.regime import Fidelity, Guidance, Regime
 from sluice.simulation.run import Record, Replicas, Setup, simulate
 from sluice.simulation.workload import Workload, blank
