@@ -51,15 +51,35 @@ def without(entry: Problem, *kinds: PromiseKind) -> Problem:
 @EXAMPLES
 @given(problems, st.integers(0, 5))
 def test_more_replicas_never_lower_the_value_before_their_cost(entry: Problem, which: int) -> None:
-    """The slot-weighted ratio and the paper's per-engine fairness aside: both count engines, used or not."""
-    entry = replace(entry, charge_replicas=False)
-    entry = without(entry, PromiseKind.SLOT_TPOT, PromiseKind.PREFILL_FAIRNESS, PromiseKind.DECODE_FAIRNESS)
+    """The slot-weighted ratio aside: it keeps every engine on, so one more must be filled as the others are."""
+    entry = without(replace(entry, charge_replicas=False), PromiseKind.SLOT_TPOT)
     own = [k for k, pool in enumerate(entry.pools) if pool.external is None]
     chosen = own[which % len(own)]
     pools = tuple(replace(pool, ready=pool.ready + (k == chosen)) for k, pool in enumerate(entry.pools))
     before = value(entry)
     after = value(replace(entry, pools=pools))
     assert after >= before - slack(before)
+
+
+@EXAMPLES
+@given(
+    problems,
+    st.sampled_from([PromiseKind.SERVED_FAIRNESS, PromiseKind.PREFILL_FAIRNESS, PromiseKind.DECODE_FAIRNESS]),
+    st.floats(0.0, 0.2),
+    st.booleans(),
+    st.integers(0, 5),
+)
+def test_more_replicas_never_lower_the_value_of_a_fair_fleet(
+    entry: Problem, kind: PromiseKind, target: float, hard: bool, which: int
+) -> None:
+    """Shares of demand do not know of engines, and per engine the same jobs are closer together among more."""
+    fair = Promise(kind=kind, target=target, hard=hard, penalty=0.0 if hard else 1000.0)
+    entry = replace(entry, charge_replicas=False, promises=(fair,))
+    assume(not kind.is_paper_form or all(len(pool.modes) == 2 for pool in entry.pools))
+    own = [k for k, pool in enumerate(entry.pools) if pool.external is None]
+    pools = tuple(replace(pool, ready=pool.ready + (k == own[which % len(own)])) for k, pool in enumerate(entry.pools))
+    before = value(entry)
+    assert value(replace(entry, pools=pools)) >= before - slack(before)
 
 
 @EXAMPLES

@@ -9,6 +9,7 @@ import numpy as np
 from sluice.planning.formulate import ADMISSION, Formulation, PoolColumns
 from sluice.planning.pool_rows import MEMORY, REPLICAS
 from sluice.planning.program import Vector
+from sluice.planning.promises import Promise, PromiseKind
 from sluice.planning.solver import Solution
 
 MOST_PRICES = 256
@@ -16,6 +17,8 @@ MOST_PRICES = 256
 _NEGLIGIBLE = 1e-9
 """A price is shown when its row earns more than this share of the plan's value."""
 _HOUR_SECONDS = 3600.0
+MOST_HOPED = 9.0
+"""Rise of a price, relative, beyond which nobody changes it: more than ten times what it is."""
 _TINY = 1e-7
 """Relative margin below which a class is at the cut-off."""
 
@@ -102,8 +105,7 @@ def _prices(
                 {
                     "constraint": program.row_name(entry.row),
                     "value": float(solution.dual[entry.row]),
-                    "unit": "money/s per unit of the row",
-                    "meaning": f"The promise {entry.promise.name} binds.",
+                    **_promise_words(entry.promise, float(solution.dual[entry.row])),
                 }
             )
     rates, classes = formulation.data.rate, formulation.problem.classes
@@ -111,6 +113,23 @@ def _prices(
     chosen = chosen[np.argsort(-marginal[chosen], kind="stable")][: max(0, MOST_PRICES - len(prices))]
     prices += [_class_price(classes[i].name, earns) for i, earns in zip(chosen, marginal[chosen].tolist(), strict=True)]
     return tuple(prices[:MOST_PRICES])
+
+
+def _promise_words(promise: Promise, price: float) -> Price:
+    """Unit and meaning of the price of a promise's row."""
+    name, cost = promise.name, f"{abs(price):.4g}"
+    match promise.kind:
+        case PromiseKind.WAIT | PromiseKind.TTFT | PromiseKind.SERVED | PromiseKind.GUARANTEED:
+            return {"unit": "money per request", "meaning": f"Each further request that {name} demands costs {cost}."}
+        case PromiseKind.TPOT | PromiseKind.SLOT_TPOT:
+            meaning = f"{name} binds: one decode more in the batches would earn {cost} per second."
+            return {"unit": "money/s per decode", "meaning": meaning}
+        case PromiseKind.SERVED_FAIRNESS:
+            meaning = f"{name} binds: 0.01 more difference would earn {abs(price) / 100:.4g} per second."
+            return {"unit": "money/s per served share", "meaning": meaning}
+        case PromiseKind.PREFILL_FAIRNESS | PromiseKind.DECODE_FAIRNESS:
+            meaning = f"{name} binds: one job per engine more difference would earn {cost} per second."
+            return {"unit": "money/s per job per engine", "meaning": meaning}
 
 
 def _class_price(name: str, earns: float) -> Price:
@@ -183,6 +202,8 @@ def standing(name_of_first: bool, served_share: float, cut_off: float, promised:
     if served_share >= 1 - 1e-9 and cut_off > 0:
         first = "refused first" if name_of_first else "refused"
         return f"served in full; {first} if its price falls by {cut_off:.1%}"
+    if cut_off < -MOST_HOPED:
+        return "refused; hopeless at present prices"
     if cut_off < 0:
         return f"refused; served once its price rises by {-cut_off:.1%}"
     if promised:

@@ -71,9 +71,8 @@ def _planned(formulation: Formulation, entry: PromiseRow, splits: tuple[PoolSpli
         case PromiseKind.WAIT | PromiseKind.TTFT:
             return _first_token(formulation, entry, places[0], splits, times)
         case PromiseKind.TPOT:
-            tokens = float((finished * data.output)[places].sum())
-            slots = float((times.token * finished * data.output)[places].sum())
-            return slots / tokens if tokens > 0 else 0.0
+            timed = _timed_tokens(formulation, splits)[places]
+            return float(times.token[places] @ timed) / float(timed.sum()) if timed.sum() > 0 else 0.0
         case PromiseKind.SERVED | PromiseKind.GUARANTEED:
             demand = float(data.rate[places].sum())
             return min(1.0, float(finished[places].sum()) / demand) if demand > 0 else 1.0
@@ -106,6 +105,16 @@ def _first_token(
     return max(own, math.log(demand / max(survivors, demand * _FEWEST)) / theta)
 
 
+def _timed_tokens(formulation: Formulation, splits: tuple[PoolSplit, ...]) -> Vector:
+    """Output tokens/s per class, without those of an API that does not say how long it takes."""
+    finished = np.zeros(len(formulation.data.rate))
+    for pool, part in zip(formulation.problem.pools, splits, strict=True):
+        if pool.external is None or pool.external.token_seconds is not None:
+            finished += part.served - part.leaving
+    tokens: Vector = finished * formulation.data.output
+    return tokens
+
+
 def _spread(shares: Vector) -> float:
     return float(shares.max() - shares.min()) if len(shares) else 0.0
 
@@ -124,17 +133,41 @@ def _slot_ratio(formulation: Formulation, splits: tuple[PoolSplit, ...]) -> floa
     return seconds / slots if slots > 0 else 0.0
 
 
+def _first_token_price(
+    formulation: Formulation, entry: PromiseRow, on_time: float, missed: float, splits: tuple[PoolSplit, ...]
+) -> float:
+    """What a later target would earn: ``on_time`` where the row is kept, and less excess to pay for where it is not."""
+    if entry.slope == 0:
+        return 0.0
+    data, promise = formulation.data, entry.promise
+    i = next(i for i, c in enumerate(formulation.problem.classes) if c.name == promise.class_name)
+    # Violation moves the row in proportion to its bound, which the target moves.
+    price = on_time * max(0.0, 1.0 - float(data.theta[i]) * missed)
+    if promise.kind is PromiseKind.TTFT and not promise.hard:
+        late = sum(
+            float(splits[place].served[i])
+            for columns in formulation.pools
+            for place in columns.group.places
+            if prefill_seconds(columns.group, float(data.uncached[i])) > promise.target
+        )
+        price += promise.penalty * late / (float(data.high[i]) * promise.fraction)
+    return price
+
+
 def _price(formulation: Formulation, entry: PromiseRow, solution: Solution, splits: tuple[PoolSplit, ...]) -> float:
     """Money per second that one unit of loosening the target would earn, never negative."""
+    promise = entry.promise
+    missed = 0.0 if entry.slack is None else float(solution.primal[entry.slack])
     if entry.row is None:
-        return 0.0
+        # The tangents of a soft slot-tpot: each unit of target is a unit less to pay for.
+        return promise.penalty if missed > 0 else 0.0
     dual = float(solution.dual[entry.row])
-    data, promise = formulation.data, entry.promise
     match promise.kind:
+        case PromiseKind.WAIT | PromiseKind.TTFT:
+            return _first_token_price(formulation, entry, abs(dual * entry.slope), missed, splits)
         case PromiseKind.TPOT:
             places = [i for i, c in enumerate(formulation.problem.classes) if promise.class_name in {None, c.name}]
-            finished = sum((part.served - part.leaving for part in splits), np.zeros(len(data.rate)))
-            return abs(dual) * float((finished * data.output)[places].sum())
+            return abs(dual) * float(_timed_tokens(formulation, splits)[places].sum())
         case PromiseKind.SLOT_TPOT:
             return abs(dual) * sum(
                 float(share) * mode.batch

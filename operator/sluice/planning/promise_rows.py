@@ -187,7 +187,9 @@ def _first_token(place: _Place, promise: Promise) -> PromiseRow:
             place.builder.entry(row, column, float(np.exp(-theta * own)))
             if own > target and not promise.hard:
                 place.builder.charge(column, promise.penalty * (own - target) / demand)
-    return PromiseRow(promise, row, slack, -theta * demand * survival)
+    # Below what the fastest prefill takes the target moves nothing.
+    slope = -theta * demand * survival if target == promise.target else 0.0
+    return PromiseRow(promise, row, slack, slope)
 
 
 def _token_time(place: _Place, promise: Promise) -> PromiseRow:
