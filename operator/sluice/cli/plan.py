@@ -35,7 +35,8 @@ def plan(  # noqa: PLR0913, PLR0917 -- one argument per option of the command
     sweep: Annotated[
         str | None,
         typer.Option(
-            help="Draw a trade-off: sli=ttft:chat:0.2..2.0, demand=chat:0.5..2, replicas=h100:2..8, price=chat:0.5..2."
+            help="Draw a trade-off: sli=ttft:chat:0.2..2.0, demand=chat:0.5..2, replicas=h100:2..8, price=chat:0.5..2. "
+            "With -o json or yaml the sweep is printed instead of the plan."
         ),
     ] = None,
     png: Annotated[Path | None, typer.Option(help="Where --sweep draws its curve.")] = None,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import typer
 import yaml
@@ -18,7 +19,7 @@ from sluice.api.resolve import resolve
 from sluice.api.supply import count
 from sluice.cli.manifest_files import read
 from sluice.cli.plan_standing import StandingPlanError, standing_plan
-from sluice.cli.plan_sweep import show_sweep
+from sluice.cli.plan_sweep import Swept, draw_sweep, show_sweep, sweep_document
 from sluice.cli.plan_tables import show, show_changes, show_sensitivities
 from sluice.model.fleet import Fleet
 from sluice.model.plan import Plan
@@ -111,7 +112,7 @@ def _error(message: str) -> None:
 def _print(planned: list[Planned], request: Request) -> None:
     """As tables; or as one document for one fleet, a list for several."""
     if request.output != "table":
-        _print_documents([entry.plan for entry in planned], request.output)
+        _print_documents([_document(entry, request) for entry in planned], request.output)
         return
     console = Console()
     for entry in planned:
@@ -122,11 +123,27 @@ def _print(planned: list[Planned], request: Request) -> None:
             before = standing_plan(request.diff, entry.fleet)
             show_changes(console, before, changes(before, entry.plan))
         if request.sweep is not None:
-            show_sweep(console, entry.problem, request.sweep, request.png)
+            swept = Swept.of(entry.problem, request.sweep)
+            show_sweep(console, swept)
+            _draw(swept, request)
 
 
-def _print_documents(plans: list[Plan], output: str) -> None:
-    documents = [plan.model_dump(mode="json", by_alias=True) for plan in plans]
+def _document(entry: Planned, request: Request) -> Mapping[str, Any]:
+    """The plan; or, where a sweep is asked for, the sweep."""
+    if request.sweep is None:
+        return entry.plan.model_dump(mode="json", by_alias=True)
+    swept = Swept.of(entry.problem, request.sweep)
+    _draw(swept, request)
+    return sweep_document(swept, entry.fleet.key)
+
+
+def _draw(swept: Swept, request: Request) -> None:
+    if request.png is not None:
+        draw_sweep(swept, request.png)
+        typer.echo(f"drawn to {request.png}", err=True)
+
+
+def _print_documents(documents: list[Mapping[str, Any]], output: str) -> None:
     if not documents:
         return
     content = documents[0] if len(documents) == 1 else documents

@@ -1,8 +1,11 @@
-"""``--sweep``: one quantity along a range, as a table and as a curve."""
+"""``--sweep``: one quantity along a range, as a table, a document and a curve."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -12,19 +15,46 @@ from sluice.planning import Problem
 from sluice.planning import plan as solve
 from sluice.planning.whatif import QuestionError, Sweep, sweep
 
+MOST_SHOWN = 8
+"""Classes that a table and a curve have room for; a document holds all."""
 
-def show_sweep(console: Console, problem: Problem, question: str, png: Path | None) -> None:
-    """Solve along the range, print a row per point, and draw value and served shares where a file is named."""
-    asked = sweep(problem, question)
-    plans = [solve(asked.problem_at(value), now=0.0).plan for value in asked.values]
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """A sweep and the plan at each of its points."""
+
+    asked: Sweep
+    names: tuple[str, ...]
+    """The classes, in the problem's order."""
+    plans: tuple[Plan | None, ...]
+
+    @classmethod
+    def of(cls, problem: Problem, question: str) -> Swept:
+        """Solve along the range."""
+        asked = sweep(problem, question)
+        plans = tuple(solve(asked.problem_at(value), now=0.0).plan for value in asked.values)
+        return cls(asked, tuple(entry.name for entry in problem.classes), plans)
+
+    @property
+    def points(self) -> Iterator[tuple[float, Plan | None]]:
+        """(value, plan); no plan where there is none at that value."""
+        return zip(self.asked.values, self.plans, strict=True)
+
+    @property
+    def best(self) -> float:
+        """The largest value per second of all points."""
+        return max((plan.value_per_second for plan in self.plans if plan is not None), default=0.0)
+
+
+def show_sweep(console: Console, swept: Swept) -> None:
+    """Print a row per point."""
+    asked, best, names = swept.asked, swept.best, list(swept.names[:MOST_SHOWN])
     table = Table(box=None, pad_edge=False, header_style="bold", title=f"sweep of {asked.title}", title_justify="left")
     for column in (f"{asked.title} ({asked.unit})", "value/s", "of the best", "conflict"):
         table.add_column(column, justify="left" if column == "conflict" else "right")
-    names = [entry.name for entry in problem.classes][:8]
     for name in names:
         table.add_column(f"{name} served", justify="right")
-    best = max((plan.value_per_second for plan in plans if plan is not None), default=0.0)
-    for value, plan in zip(asked.values, plans, strict=True):
+    for value, plan in swept.points:
         if plan is None:
             table.add_row(f"{value:.4g}", "no plan")
             continue
@@ -32,9 +62,31 @@ def show_sweep(console: Console, problem: Problem, question: str, png: Path | No
         conflict = "" if plan.conflict is None else ", ".join(plan.conflict.promises)
         table.add_row(f"{value:.4g}", f"{plan.value_per_second:.6g}", f"{share:.1%}", conflict, *_served(plan, names))
     console.print(table)
-    if png is not None:
-        _draw(asked, plans, names, png)
-        console.print(f"drawn to {png}")
+
+
+def sweep_document(swept: Swept, fleet: str) -> dict[str, Any]:
+    """The sweep as one document: money per second, served shares 0..1, and what had to be relaxed."""
+    return {
+        "fleet": fleet,
+        "sweep": swept.asked.title,
+        "unit": swept.asked.unit,
+        "points": [_point(value, plan, swept) for value, plan in swept.points],
+    }
+
+
+def _point(value: float, plan: Plan | None, swept: Swept) -> dict[str, Any]:
+    if plan is None:
+        return {"at": value, "valuePerSecond": None}
+    names = list(swept.names)
+    return {
+        "at": value,
+        "valuePerSecond": plan.value_per_second,
+        "shareOfBest": plan.value_per_second / swept.best if swept.best > 0 else 1.0,
+        "served": dict(zip(names, _shares(plan, names), strict=True)),
+        "conflict": [] if plan.conflict is None else list(plan.conflict.promises),
+        "relaxed": [] if plan.conflict is None else list(plan.conflict.relaxed),
+        "valuePerReplicaHour": {pool.name: pool.value_per_replica_hour for pool in plan.pools},
+    }
 
 
 def _served(plan: Plan, names: list[str]) -> list[str]:
@@ -46,14 +98,15 @@ def _shares(plan: Plan, names: list[str]) -> list[float]:
     return [entry.admitted_rate / entry.arrival_rate if entry.arrival_rate > 0 else 1.0 for entry in entries]
 
 
-def _draw(asked: Sweep, plans: list[Plan | None], names: list[str], png: Path) -> None:
+def draw_sweep(swept: Swept, png: Path) -> None:
     """Value above, served shares below."""
+    asked, names = swept.asked, list(swept.names[:MOST_SHOWN])
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415 -- an extra, only for drawing
         from matplotlib.figure import Figure  # noqa: PLC0415 -- as above
     except ImportError as error:
         raise QuestionError("--png needs matplotlib: pip install 'sluice[simulation]'") from error
-    points = [(value, plan) for value, plan in zip(asked.values, plans, strict=True) if plan is not None]
+    points = [(value, plan) for value, plan in swept.points if plan is not None]
     figure = Figure(figsize=(8, 6), layout="constrained")
     FigureCanvasAgg(figure)
     value_axis, share_axis = figure.subplots(2, 1, sharex=True)

@@ -105,7 +105,7 @@ def _pools(plan: Plan) -> Table:
             "" if pool.in_use is None else f"{pool.in_use:.2f}",
             "" if pool.chunk_tokens is None else f"{pool.chunk_tokens:.0f}",
             "" if pool.batch_cap is None else f"{pool.batch_cap:.0f}",
-            "" if pool.value_per_replica_hour is None else f"{pool.value_per_replica_hour:.4g}",
+            "" if pool.value_per_replica_hour is None else f"{pool.value_per_replica_hour + 0.0:.4g}",
         )
     return table
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -12,6 +14,7 @@ from typer.testing import CliRunner
 from sluice.actuate.plan_config_map import PLAN_KEY
 from sluice.cli.app import application
 from sluice.model.plan import Plan
+from sluice.planning.explain import standing
 
 ROOT = Path(__file__).resolve().parents[3]
 SAMPLES = ROOT / "crds" / "samples"
@@ -137,3 +140,37 @@ def test_sensitivities_say_between_which_rates_a_re_solve_cannot_matter() -> Non
     result = RUNNER.invoke(application, ["plan", "-f", str(SAMPLES / "two-class"), "--sensitivity"])
     assert result.exit_code == 0, result.output
     assert "any more" in result.stdout
+
+
+def test_the_fleet_sample_rations_one_class_and_prices_replicas_like_replicas() -> None:
+    """What a newcomer sees first: about 1.1 times capacity, and a replica worth a few times its own cost per hour."""
+    result = RUNNER.invoke(application, ["plan", "-f", str(SAMPLES / "fleet"), "-o", "json"])
+    plan = Plan.model_validate_json(result.stdout)
+    assert [entry.name for entry in plan.classes if entry.rationed] == ["batch"]
+    assert all(promise.held for promise in plan.promises)
+    worth = {pool.name: pool.value_per_replica_hour or 0.0 for pool in plan.pools}
+    assert 1.80 < worth["a100"] < 5 * 1.80
+    assert 3.20 < worth["h100"] < 5 * 3.20
+    short = 13 - sum(entry.admitted_rate for entry in plan.classes if entry.name == "batch")
+    assert 0.5 < short < 5
+
+
+def test_a_class_that_no_price_saves_is_called_hopeless() -> None:
+    assert standing(False, 0.0, -235.0, False) == "refused; hopeless at present prices"
+    assert "rises by 900.0%" in standing(False, 0.0, -9.0, False)
+
+
+@pytest.mark.parametrize(("output", "read"), [("json", json.loads), ("yaml", yaml.safe_load)])
+def test_a_sweep_is_a_document_too(output: str, read: Callable[[str], Any], tmp_path: Path) -> None:
+    png = tmp_path / "curve.png"
+    question = ["--sweep", "sli=served:decode-heavy:0.5..1/3", "--png", str(png)]
+    result = RUNNER.invoke(application, ["plan", "-f", str(SAMPLES / "two-class"), "-o", output, *question])
+    assert result.exit_code == 0, result.output
+    swept = read(result.stdout)
+    assert (swept["sweep"], swept["unit"]) == ("served:decode-heavy", "share")
+    assert [point["at"] for point in swept["points"]] == [0.5, 0.75, 1.0]
+    values = [point["valuePerSecond"] for point in swept["points"]]
+    assert values == sorted(values, reverse=True)
+    assert all(set(point["served"]) == {"decode-heavy", "prefill-heavy"} for point in swept["points"])
+    assert swept["points"][0]["served"]["decode-heavy"] >= 0.5
+    assert png.exists()
