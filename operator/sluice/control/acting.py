@@ -42,6 +42,8 @@ class Acting:
         fleet = gathered.fleet
         _has_caught_up(memory)
         memory.enforcing = fleet.mode is Mode.ENFORCE
+        if memory.ordered is not None and memory.ordered.fleet.data_plane.kind is not fleet.data_plane.kind:
+            await self.release((fleet.namespace, fleet.name), memory)  # nobody would loosen limits there again
         if fleet.mode is Mode.ENFORCE:
             targets = _wanted(gathered, decision, memory)
             if targets is None:
@@ -55,14 +57,16 @@ class Acting:
         return None, ""
 
     async def release(self, key: FleetKey, memory: Memory) -> None:
-        """The fleet is gone: nobody would ever loosen its limits again, so they go too."""
+        """The fleet is gone, or its data plane is: nobody would ever loosen the limits there again, so they go too."""
         _has_caught_up(memory)
         if memory.ordered is None or not _has_limits(memory.ordered.targets):
             return
         order = replace(memory.ordered, targets=_without_limits(memory.ordered.targets))
         receipt = await self._write(order, memory)
         for problem in receipt.problems:
-            log.warning("limits of a deleted fleet stay: %s", problem.message, extra={"fleet": "/".join(key)})
+            log.warning(
+                "limits that nobody loosens any longer stay: %s", problem.message, extra={"fleet": "/".join(key)}
+            )
 
     async def _write(self, order: Order, memory: Memory) -> Receipt:
         if not _has_caught_up(memory):

@@ -22,7 +22,7 @@ from sluice.control.ports import FleetKey, Ref, WorldView
 from sluice.control.telling import Telling
 from sluice.control.workers import Crews
 from sluice.model.decision import Receipt, Targets
-from sluice.model.fleet import Fleet, WorkloadClass
+from sluice.model.fleet import DataPlaneKind, Fleet, WorkloadClass
 from sluice.model.plan import Plan
 from sluice.model.reasons import ConditionType, Finding, Reason
 from sluice.model.snapshot import Observation
@@ -341,6 +341,23 @@ async def test_a_deleted_fleet_leaves_open_limits(started: Start) -> None:
     await operator.run(5)
     await operator.passes.end(KEY)
     assert here.limit is None
+
+
+async def test_a_fleet_that_moves_to_another_data_plane_leaves_open_limits_behind(started: Start) -> None:
+    here = Here(view())
+    operator = started(here)
+    await operator.run(5)
+    moved = view()
+    spec = moved.fleets[0].spec
+    plane = spec.data_plane.model_copy(update={"kind": DataPlaneKind.ENVOY_FILES})
+    fleet = moved.fleets[0].model_copy(update={"spec": spec.model_copy(update={"data_plane": plane})})
+    here.shown = replace(moved, fleets=(fleet,))
+    seen = len(here.orders)
+    await operator.run(1)
+    left, taken = here.orders[seen:]
+    assert left.fleet.data_plane.kind is DataPlaneKind.CONFIG_MAP
+    assert taken.fleet.data_plane.kind is DataPlaneKind.ENVOY_FILES
+    assert [target.rate_limit for target in left.targets.classes] == [None, None]
 
 
 async def test_a_class_without_a_fleet_is_told(started: Start) -> None:
