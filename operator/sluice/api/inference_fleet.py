@@ -13,7 +13,10 @@ from sluice.api.indicators import Indicator
 from sluice.api.pools import POOLS_LIMIT, PoolSpec
 from sluice.api.prices import Pricing
 from sluice.model.fleet import Mode
-from sluice.model.plan import Plan, PoolPlan, ShadowPrice, Verdict
+from sluice.model.plan import CertificatePlan, ConflictPlan, Plan, PoolPlan, PromisePlan, ShadowPrice, Verdict
+
+PROMISES_TOLD = 64
+"""Promises in the fleet's status; every class's status has its own besides."""
 
 
 class InferenceFleetSpec(Declared):
@@ -73,11 +76,34 @@ class PlanSummary(Reported):
     shadow_prices: tuple[ShadowPrice, ...] = Field(
         default=(), max_length=256, description="Binding constraints and what one more unit of each would earn."
     )
+    promises: tuple[PromisePlan, ...] = Field(
+        default=(),
+        max_length=PROMISES_TOLD,
+        description="Promises of the fleet as a whole, and promises to classes that the plan does not keep.",
+        json_schema_extra=list_map("name"),
+    )
+    conflict: ConflictPlan | None = Field(
+        default=None,
+        description="Hard promises that cannot hold together, what would do, and what is applied meanwhile.",
+    )
+    certificate: CertificatePlan | None = Field(default=None, description="Our own proof that the plan is optimal.")
+    replica_cost_per_second: float | None = Field(
+        default=None, ge=0, description="Money per second of the replicas in use, where planning.chargeReplicas is set."
+    )
 
     @classmethod
     def of(cls, plan: Plan) -> PlanSummary:
         """The summary of ``plan``."""
-        return cls.model_validate(plan.model_dump(exclude={"classes", "schema_version", "fleet"}))
+        told = [promise for promise in plan.promises if is_of_fleet(promise) or not promise.held]
+        return cls.model_validate(
+            plan.model_dump(exclude={"classes", "schema_version", "fleet", "notes", "promises"})
+            | {"promises": [promise.model_dump() for promise in told[:PROMISES_TOLD]]}
+        )
+
+
+def is_of_fleet(promise: PromisePlan) -> bool:
+    """Whether a promise is made to no single class: its name is the kind alone."""
+    return ":" not in promise.name
 
 
 class AppliedObject(Reported):
@@ -101,6 +127,9 @@ class InferenceFleetStatus(Reported):
     classes: int = Field(default=0, ge=0, description="Workload classes in the plan.")
     replicas: int = Field(default=0, ge=0, description="Ready replicas over all pools.")
     value: str = Field(default="", max_length=32, description="The plan's value per second, rounded for people.")
+    promises: str = Field(
+        default="", max_length=32, description="Promises that the plan keeps of those made, such as 4/5."
+    )
     plan: PlanSummary | None = Field(default=None, description="The plan in force.")
     applied: tuple[AppliedObject, ...] = Field(
         default=(),

@@ -23,7 +23,7 @@ from sluice.api.iteration_profile import TOKENS_LIMIT
 from sluice.api.pools import POOLS_LIMIT
 from sluice.api.prices import Prices
 from sluice.model.fleet import SliSignal, SliStatistic, Tier
-from sluice.model.plan import ClassPlan
+from sluice.model.plan import ClassPlan, PromisePlan
 from sluice.model.signal import Source
 
 HEADER_PATTERN = r"^[A-Za-z0-9!#$%&'*+.^_|~-]+$"
@@ -256,6 +256,12 @@ class WorkloadClassStatus(Reported):
     demand: DemandStatus | None = Field(default=None, description="Estimated demand with sources and ages.")
     plan_id: str = Field(default="", max_length=64, description="Plan that the class's plan is part of.")
     plan: ClassPlan | None = Field(default=None, description="The class in the plan in force.")
+    promises: tuple[PromisePlan, ...] = Field(
+        default=(),
+        max_length=16,
+        description="What the class is promised: what the plan gives of it, and what it costs at the margin.",
+        json_schema_extra=list_map("name"),
+    )
     attainment: tuple[AttainmentStatus, ...] = Field(
         default=(),
         max_length=8,

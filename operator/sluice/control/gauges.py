@@ -10,10 +10,12 @@ from sluice.model.decision import Targets
 from sluice.model.demand import Demand
 from sluice.model.plan import Plan
 from sluice.model.reasons import ConditionType
+from sluice.planning.formulate import ADMISSION
 
 Labels = tuple[tuple[str, str], ...]
 Figures = Mapping[tuple[str, Labels], float]
 
+_HOUR_SECONDS = 3600.0
 _LEVEL = {"True": 1.0, "False": 0.0}
 _SHOWN = (*SUMMARY, ConditionType.READY, ConditionType.STALLED, ConditionType.DEGRADED, ConditionType.DRIFTED)
 
@@ -54,6 +56,40 @@ def _of_plan(plan: Plan) -> Iterator[tuple[tuple[str, Labels], float]]:
         yield ("sluice_pool_replicas", (("pool", pool.name), ("role", "solo"))), pool.solo
     for entry in plan.classes:
         yield ("sluice_class_admitted_requests_per_second", (("class", entry.name),)), entry.admitted_rate
+    yield from _of_prices(plan)
+    yield from _of_promises(plan)
+
+
+def _of_prices(plan: Plan) -> Iterator[tuple[tuple[str, Labels], float]]:
+    """What the rows, the replicas and the classes are worth at the margin; classes have a metric of their own."""
+    for price in plan.shadow_prices:
+        if not price.constraint.startswith(ADMISSION):
+            yield ("sluice_shadow_price", (("constraint", price.constraint),)), price.value
+    for pool in plan.pools:
+        if pool.value_per_replica_hour is not None:
+            value = pool.value_per_replica_hour / _HOUR_SECONDS
+            yield ("sluice_pool_replica_value_per_second", (("pool", pool.name),)), value
+    for entry in plan.classes:
+        if entry.marginal_value is not None:
+            yield ("sluice_class_marginal_value", (("class", entry.name),)), entry.marginal_value
+        if entry.cut_off is not None:
+            yield ("sluice_class_cut_off_ratio", (("class", entry.name),)), entry.cut_off
+
+
+def _of_promises(plan: Plan) -> Iterator[tuple[tuple[str, Labels], float]]:
+    """What was promised, what the plan keeps of it, and the proof behind the plan."""
+    for promise in plan.promises:
+        label = (("promise", promise.name),)
+        yield ("sluice_promise_target", label), promise.target
+        yield ("sluice_promise_planned", label), promise.planned
+        yield ("sluice_promise_kept", label), float(promise.held)
+        yield ("sluice_promise_price", label), promise.price
+    yield ("sluice_promises_relaxed", ()), float(len(plan.conflict.relaxed) if plan.conflict is not None else 0)
+    if plan.conflict is not None:
+        yield ("sluice_promises_cost_per_second", ()), plan.conflict.cost_per_second
+    if (proof := plan.certificate) is not None:
+        for part, value in (("primal", proof.primal_residual), ("dual", proof.dual_residual), ("gap", proof.gap)):
+            yield ("sluice_certificate_residual_ratio", (("part", part),)), value
 
 
 def _of_targets(targets: Targets) -> Iterator[tuple[tuple[str, Labels], float]]:

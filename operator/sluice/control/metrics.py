@@ -17,6 +17,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 FLEET = ("namespace", "fleet")
 CLASS = (*FLEET, "class")
 POOL = (*FLEET, "pool")
+PROMISE = (*FLEET, "promise")
 
 
 class Kind(StrEnum):
@@ -61,6 +62,41 @@ TABLE: tuple[Metric, ...] = (
     Metric("sluice_plan_age_seconds", Kind.GAUGE, FLEET, "Time since the plan in force was made."),
     Metric("sluice_plan_value_per_second", Kind.GAUGE, FLEET, "Money per second that the plan in force earns."),
     Metric("sluice_plan_upper_bound", Kind.GAUGE, FLEET, "Money per second that no policy can exceed."),
+    Metric(
+        "sluice_shadow_price",
+        Kind.GAUGE,
+        (*FLEET, "constraint"),
+        "Money per second that one more unit of a binding row would earn; rows are those of the plan in force.",
+    ),
+    Metric("sluice_pool_replica_value_per_second", Kind.GAUGE, POOL, "Money per second of one more replica, gross."),
+    Metric("sluice_class_marginal_value", Kind.GAUGE, CLASS, "Money that one more offered request would earn."),
+    Metric(
+        "sluice_class_cut_off_ratio",
+        Kind.GAUGE,
+        CLASS,
+        "Share by which the class's prices may fall before it is refused; negative: must rise before it is served.",
+    ),
+    Metric(
+        "sluice_promise_target", Kind.GAUGE, PROMISE, "What was promised: seconds or a ratio, by the kind of promise."
+    ),
+    Metric("sluice_promise_planned", Kind.GAUGE, PROMISE, "What the plan in force gives of it, in the same unit."),
+    Metric("sluice_promise_kept", Kind.GAUGE, PROMISE, "1: the plan in force keeps the promise; 0: it does not."),
+    Metric(
+        "sluice_promise_price", Kind.GAUGE, PROMISE, "Money per second that one unit of loosening would earn."
+    ),
+    Metric("sluice_promises_relaxed", Kind.GAUGE, FLEET, "Hard promises relaxed because not all can hold together."),
+    Metric(
+        "sluice_promises_cost_per_second",
+        Kind.GAUGE,
+        FLEET,
+        "Money per second that the hard promises cost as applied; only while not all can hold together.",
+    ),
+    Metric(
+        "sluice_certificate_residual_ratio",
+        Kind.GAUGE,
+        (*FLEET, "part"),
+        "Our proof of optimality, relative: parts primal, dual and gap. All near 0, or the plan is not applied.",
+    ),
     Metric("sluice_last_success_timestamp_seconds", Kind.GAUGE, FLEET, "When a pass last ended with a plan in force."),
     Metric("sluice_pool_replicas", Kind.GAUGE, (*POOL, "role"), "Replicas planned mixed and solo, real numbers."),
     Metric(

@@ -150,7 +150,9 @@ def _fleet_verdicts(account: Account) -> tuple[Verdict, ...]:
     left_out = len(account.classes) - len(account.workloads)
     note = f"; {left_out} of {len(account.classes)} classes left out" if left_out else ""
     plan = account.decision.plan if account.decision is not None else None
-    bad = judging.negatives(mine, shown, holding=plan.plan_id if plan is not None else "")
+    # A plan with relaxed promises is unsolved and new; only what blocks planning holds an old one.
+    held = plan is not None and any(finding.blocking for finding in mine)
+    bad = judging.negatives(mine, shown, holding=plan.plan_id if plan is not None and held else "")
     return (*shown, judging.ready(shown, enforcing=_enforcing(account), note=note), *bad)
 
 

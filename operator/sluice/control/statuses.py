@@ -12,7 +12,13 @@ from typing import Any
 from pydantic import BaseModel
 
 from sluice.api.conditions import Condition
-from sluice.api.inference_fleet import AppliedObject, InferenceFleetResource, InferenceFleetStatus, PlanSummary
+from sluice.api.inference_fleet import (
+    AppliedObject,
+    InferenceFleetResource,
+    InferenceFleetStatus,
+    PlanSummary,
+    is_of_fleet,
+)
 from sluice.api.workload_class import (
     AttainmentStatus,
     DemandStatus,
@@ -25,13 +31,15 @@ from sluice.control.settling import rounded, settled_attainment, settled_demand
 from sluice.model.decision import ClassTarget, Receipt
 from sluice.model.demand import ClassDemand, Estimate
 from sluice.model.fleet import Sli, SliSignal, SliStatistic, WorkloadClass
-from sluice.model.plan import Plan
+from sluice.model.plan import Plan, PromisePlan
 from sluice.model.signal import Sample, Signal
 from sluice.model.snapshot import ClassSamples, PoolSupply
 
 TOLERANCE = 0.05
 """A measured figure is told anew when it moved by this share (the default dead band)."""
 APPLIED_LIMIT = 512
+PROMISES_LIMIT = 16
+"""A class has eight indicators at most, and one guaranteed share."""
 
 Document = Mapping[str, Any]
 
@@ -55,6 +63,7 @@ def fleet_status(
         classes=len(plan.classes) if plan is not None else 0,
         replicas=sum(supply.ready for supply in supplies),
         value=rounded(plan.value_per_second) if plan is not None else "",
+        promises=_kept(plan.promises) if plan is not None else "",
         plan=PlanSummary.of(plan) if plan is not None else None,
         applied=applied,
     )
@@ -91,6 +100,7 @@ def class_status(
         demand=told,
         plan_id=plan.plan_id if plan is not None and share is not None else "",
         plan=share,
+        promises=_promises_of(plan, resource.metadata.name),
         attainment=held,
         offered=rounded(told.rate.value) if told is not None else "",
         admitted=rounded(share.admitted_rate) if share is not None else "",
@@ -178,6 +188,17 @@ def served_share(samples: ClassSamples | None) -> float | None:
     return min(1.0, admitted.value / offered.value)
 
 
+def _promises_of(plan: Plan | None, name: str) -> tuple[PromisePlan, ...]:
+    """The promises that the plan was made with for class ``name``."""
+    promises = plan.promises if plan is not None else ()
+    return tuple(entry for entry in promises if entry.name.partition(":")[2] == name)[:PROMISES_LIMIT]
+
+
+def _kept(promises: tuple[PromisePlan, ...]) -> str:
+    """``kept/made``, or nothing where nothing was promised."""
+    return f"{sum(entry.held for entry in promises)}/{len(promises)}" if promises else ""
+
+
 def _counted(held: tuple[AttainmentStatus, ...]) -> str:
     """``held/measured``, or nothing where nothing is measured."""
     known = [entry for entry in held if entry.held != "Unknown"]
@@ -193,6 +214,8 @@ def plan_from_status(fleet: InferenceFleetResource, classes: tuple[WorkloadClass
     summary = fleet.status.plan
     if summary is None or len(classes) != fleet.status.classes:
         return None
+    own = sorted(classes, key=lambda entry: entry.metadata.name)
+    promised = [promise for entry in own for promise in entry.status.promises]
     shares = [entry.status.plan for entry in classes if entry.status.plan_id == summary.plan_id]
     if len(shares) != len(classes) or any(share is None for share in shares):
         return None
@@ -207,4 +230,8 @@ def plan_from_status(fleet: InferenceFleetResource, classes: tuple[WorkloadClass
         pools=summary.pools,
         classes=tuple(share for share in shares if share is not None),
         shadow_prices=summary.shadow_prices,
+        promises=(*filter(is_of_fleet, summary.promises), *promised),
+        conflict=summary.conflict,
+        certificate=summary.certificate,
+        replica_cost_per_second=summary.replica_cost_per_second,
     )

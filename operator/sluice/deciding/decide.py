@@ -89,9 +89,12 @@ def fleet_has_classes(snapshot: Snapshot, demand: Demand, memory: DecideMemory) 
 
 
 def fleet_has_replicas(snapshot: Snapshot, demand: Demand, memory: DecideMemory) -> Finding | None:
-    """Zero replicas everywhere: a roll-out or an outage; the last plan stays for their return."""
+    """Zero replicas everywhere: a roll-out or an outage; the last plan stays for their return.
+
+    An API that is paid per token can serve without any replica of ours.
+    """
     del demand, memory
-    if any(supply.ready > 0 for supply in snapshot.supplies):
+    if any(supply.ready > 0 for supply in snapshot.supplies) or any(pool.external for pool in snapshot.fleet.pools):
         return None
     pools = ", ".join(pool.name for pool in snapshot.fleet.pools)
     return _unsolved(Reason.NO_REPLICAS, f"no ready replica in any pool ({pools})")

@@ -8,11 +8,16 @@ fleet. Later versions only add fields.
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 SCHEMA_VERSION = "1"
+
+
+Line = Annotated[str, Field(max_length=512)]
+"""One entry of a list that people read: a promise's name has 253 characters at most, the words around it fewer."""
 
 
 class Document(BaseModel):
@@ -158,11 +163,11 @@ class PromisePlan(Document):
 class ConflictPlan(Document):
     """Promises that cannot hold together, and what was done about it."""
 
-    promises: tuple[str, ...] = Field(max_length=64, description="A minimal set of promises that cannot all hold.")
-    remedies: tuple[str, ...] = Field(
+    promises: tuple[Line, ...] = Field(max_length=64, description="A minimal set of promises that cannot all hold.")
+    remedies: tuple[Line, ...] = Field(
         default=(), max_length=64, description="For each: the least relaxation that alone would do, in words."
     )
-    relaxed: tuple[str, ...] = Field(default=(), max_length=64, description="What the plan relaxed, in words.")
+    relaxed: tuple[Line, ...] = Field(default=(), max_length=64, description="What the plan relaxed, in words.")
     cost_per_second: float = Field(
         description="Money per second that the promises cost as applied, against a plan without any."
     )

@@ -92,7 +92,11 @@ class Reason(StrEnum):
 
     OPTIMAL = "Optimal", "The plan is optimal for the estimated demand."
     NO_REPLICAS = "NoReplicas", "No pool has a ready replica. The last plan stays."
-    INFEASIBLE = "Infeasible", "Hard promises cannot hold together; the message says which."
+    INFEASIBLE = (
+        "Infeasible",
+        "Hard promises cannot hold together; the message says which, and what is applied meanwhile. Add replicas, or "
+        "relax a promise as status.plan.conflict.remedies says.",
+    )
     SOLVER_FAILED = "SolverFailed", "The solver gave no optimal answer. The last plan stays."
     CERTIFICATE_FAILED = "CertificateFailed", "The solver's answer failed our own check. The last plan stays."
 
