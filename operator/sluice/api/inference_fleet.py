@@ -28,6 +28,10 @@ class InferenceFleetSpec(Declared):
             "every pool needs a backendRef with dataPlane.kind EnvoyGateway: routes send traffic to it",
         ),
         Rule(
+            "self.dataPlane.kind != 'EnvoyFiles' || self.pools.all(pool, !has(pool.external) || has(pool.endpoints))",
+            "an external pool needs endpoints with dataPlane.kind EnvoyFiles: its share must go somewhere",
+        ),
+        Rule(
             "self.dataPlane.gate == 'Disabled' || self.pools.all(pool, !has(pool.external))",
             "the gate admits prefills at engines of our own: an external pool needs gate Disabled",
         ),

@@ -14,6 +14,7 @@ from sluice.deciding.unmoved import LARGEST_PROGRAM_ROWS, re_solve_cannot_matter
 from sluice.model.decision import Decision
 from sluice.model.demand import Demand
 from sluice.model.fleet import (
+    ExternalPrices,
     Fleet,
     Hardness,
     MetricsSettings,
@@ -253,3 +254,14 @@ def test_a_large_program_is_solved_without_asking() -> None:
     found = solve(asked, now=NOW)
     assert found.plan is not None
     assert not re_solve_cannot_matter(found.answer, found.plan, asked, 0.05)
+
+
+def test_an_external_pool_is_planned_with_while_no_replica_is_ready() -> None:
+    api = replace(FLEET.pools[0], name="api", external=ExternalPrices(prompt_token_cost=0.05, output_token_cost=0.1))
+    base = world(NOW, replicas=0)
+    without = Operator()(base)
+    decision = Operator()(replace(base, fleet=replace(FLEET, pools=(*FLEET.pools, api))))
+    assert finding(without, Reason.NO_REPLICAS)
+    assert decision.plan is not None
+    assert decision.targets is not None
+    assert [dict(target.weights)["api"] for target in decision.targets.classes] == [1000, 1000]
