@@ -107,7 +107,8 @@ def _report(problem: Problem, found: Answer, clash: tuple[str, ...], remedies: t
         if promise.name not in clash and promise.kind is PromiseKind.TTFT
     )
     return ConflictPlan(
-        promises=tuple(dict.fromkeys([*clash, *(promise.name for promise in changed)]))[:64],
+        # One minimal set: where there are several conflicts, the others are among what was relaxed.
+        promises=(clash or tuple(promise.name for promise in changed))[:64],
         remedies=(*remedies, *alone)[:64],
         relaxed=tuple(
             f"{promise.name}: {quantity(promise, promise.asked)} relaxed to {quantity(promise, promise.target)}"

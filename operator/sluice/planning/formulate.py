@@ -6,7 +6,9 @@ Problem    How many requests of each class each pool should serve, and how its e
 
 Data       Lambda_i   offered rate of class i, requests/s       theta_i  abandonment rate, 1/s
            U_i, P_i   prompt tokens to compute, to be paid for  D_i      decode steps (tokens / tokens per step)
+           O_i        output tokens                             w_i      money for prompt and output, c_p P + c_d O
            n_p        engines of pool p                         K_p      KV tokens of one engine
+           h_p, m_p   seconds and money to move one token of a KV cache to a solo slot, 0 where nothing is moved
            (C, b, t)  modes k of pool p: chunk tokens, decoding sequences, seconds of an iteration.
                       The paper's pool has two: mixed (C, B-1, tau) and solo (0, B, 1/gamma).
            An external API is a pool with z alone: no modes, no rows (2)-(7), a cost per token.
@@ -17,27 +19,39 @@ Variables  z_ip >= 0  requests/s of class i prefilled in pool p               (t
            y_gk >= 0  decodes in mode k of batch group g                      (sums of the paper's y_m,i and y_s,i)
 
 Maximise   Bundled:   sum w_i (z_ip - s_ip)                                   money when the answer is complete
-           Separate:  sum c_p P_i z_ip + c_d D_i (z_ip - s_ip)                money at each stage
+           Separate:  sum c_p P_i z_ip + c_d O_i (z_ip - s_ip)                money at each stage
            less what an external API, moved KV caches, soft promises and, if asked, engines in use cost
 
 Subject to (1) sum_p z_ip <= Lambda_i                  who did not come is not served; the slack leaves or is refused
            (2) sum_i U_i z_ip = sum_k (C/t) f_kp       an iteration counts as mixed only if its chunk is filled
-           (3) sum_g D_i (z_ip - s_ip) = sum_k y_gk/t  every decode step is taken by a sequence in some batch
-           (4) sum_g h y_gk <= b f_kp                  a batch holds no more sequences than its mode allows
-           (5) sum_k f_kp <= n_p                       an engine is in one mode at a time
+           (3) sum_{i in g} D_i (z_ip - s_ip) = sum_k y_gk/t  every decode step is taken in some batch, one row per g
+           (4) sum_g (1 + a_gk) y_gk <= b f_kp         a batch holds no more sequences than its mode allows, one per k
+           (5) sum_k f_kp <= n_p                       an engine is in one mode at a time (= with (15): all are on)
            (6) s_ip <= z_ip                            only who was prefilled can wait for a decode slot
-           (7) resident tokens <= n_p K_p              a sequence keeps prompt and output in memory while it decodes
-           (8)-(15) what was promised                  see ``promise_rows``
+           (7) sum_i U/r (P - U/2) z_ip + P/theta s_ip + sum_k (P + O/2 + a P) y_ik <= n_p K_p
+                                                       prompt and output stay in memory: half the own tokens on average
+                                                       while they are computed or produced, r = max C/t tokens/s
+           (8) first token, (9) (10) token time, (11) served share, (12)-(14) fairness, (15) slot time:
+                                                       what was promised, see ``promise_rows``
 
 The paper writes y per class; as long as nothing tells classes in a batch apart, only the sums
 enter its rows, so one group g holds all classes and the split is the canonical one of ``decode``.
 Where KV memory, the cost of moving it or a promise on one class's decode does tell them apart,
-every class is its own group. h is 1, and more where a solo slot is held while a KV cache moves to it.
+every class is its own group. a is 0 in a mixed mode; in a solo one it is h_p P_i/(t D_i), the slots
+held per decode while KV caches move to them, and m_p P_i/(t D_i) is what the moves cost.
+
+With a group per class the program may let one class decode beside prefills and another on solo
+engines. Where requests move after their prefill a router can do that. Where they stay, all
+sequences of an engine share its iterations, every class has the pool's own mix of modes, and
+(7), (10) and (14) are planned at best: memory and token times may come out higher, by at most the
+ratio of the slowest iteration in use to the fastest. One mix for all classes is a product of two
+variables and no linear row, so it is not imposed.
 
 q_p,i is the slack of (1) over theta_i. With theta_i = 0 the slack of (1) is refused, and s_ip does
 not exist: who waits for ever is decoded in the end. In a bundled program s_ip exists only where
 prefilling for nothing could help decode (the paper's Proposition 3.2 excludes it for gamma*tau >=
-(B-1)/B), and it never does for a class with a TTFT promise: it would be prefilled in time and dropped.
+(B-1)/B). It never exists for a class with a wait or TTFT promise, which would be prefilled in time and
+dropped, nor beside (13)-(15), which the paper defines with q_d = 0.
 
 Where rates are uncertain, Lambda_i in (1) grows by two columns: up to the estimate each request
 earns 1 - caution of its value above the low end of the box and nothing above the estimate, so the

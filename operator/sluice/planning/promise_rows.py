@@ -6,13 +6,23 @@
      time (0 for ``wait``). A pool with f_ip > T cannot keep a hard promise and is closed to the
      class; a soft one pays for the excess. With theta_i = 0 the excess demand is refused, nobody
      who is admitted waits, and only the closing of pools is left of the row.
-(9)  tpot, fleet        sum y <= eta sum D_i (z - s)        slot-seconds per output token, over all tokens
+(9)  tpot, fleet        sum y <= eta sum O_i (z_ip - s_ip)
+     A decode is a slot-second per second, so this is slot-seconds per output token, over all tokens.
+     An API's tokens take its own time; those of one that does not say how long are left out.
 (10) tpot, class        the same for one class, whose decodes then are its own batch group
-(11) served, guaranteed sum_p (z_ip - s_ip) >= phi Lambda_i  a share of what was offered; or of the fleet
+     Where requests stay on the engine that prefilled them this is the best case: the program may
+     give the class the faster iterations, an engine cannot (see ``formulate``).
+(11) served, guaranteed sum_p (z_ip - s_ip) >= phi Lambda_i
+     Who leaves either queue was not served; of the fleet both sides are sums over the classes.
 (12) served-fairness    t_min Lambda_i <= sum_p (z_ip - s_ip) <= t_max Lambda_i, t_max - t_min <= eta
+     Two bounds that move keep every two classes together with one row per class instead of one per pair.
 (13) prefill-fairness   t_min <= x_i <= t_max, t_max - t_min <= eta, x_i per engine: paper (43)
-(14) decode-fairness    the same with y_s,i: paper (45)
+     Prefills in service are U_i z_ip over the prefill rate, so a class of long prompts may fall behind in requests.
+(14) decode-fairness    the same with y_s,i, decodes in solo modes: paper (45)
+     Solo decodes are the fast ones; which class has them is the program's choice, as in (10).
 (15) slot-tpot          sum b t f <= eta sum b f, all engines on, all slots full: paper (47)
+     The paper's mean over slots, taken as full, multiplied out; it is above the mean over tokens of (9).
+Lambda_i is the high end of the box where the rate is uncertain, but for the shares of (12).
 
 A soft promise has a slack v >= 0 in its own unit, so that price times violation is money per
 second. The unit is exact for shares and fairness; for (8) it is the extra wait to first order, for

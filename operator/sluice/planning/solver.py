@@ -5,6 +5,11 @@ terms one by one through Python expressions costs more than solving them. The so
 numbers of order one (columns divided by their scale, rows and objective by their largest
 term), so its absolute tolerances mean relative ones; the answer is scaled back here and
 trusted by nobody before ``certificate`` has checked it.
+
+Every solve starts afresh. A solver kept alive, or one told the last basis, needs next to no
+iterations when only demand moved: half of a plan's time at 1000 classes, a tenth at 10. But where
+several prices are right, which ones it names would depend on what was asked before, and equal
+problems must give equal plans.
 """
 
 from __future__ import annotations
