@@ -27,9 +27,9 @@ DEFAULT_REGIMES = (
     "chunked",
     "sluice",
     "first-come",
-    "bands",
+    "bands+late-last",
+    "priority+late-last",
     "earliest-deadline+late-last",
-    "earliest-deadline+late-last+reserve",
 )
 CHUNKS_AHEAD = 2.0
 """Unfinished prompt tokens per replica, in chunks: an engine always has its next chunk, and no queue of its own."""

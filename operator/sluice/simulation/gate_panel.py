@@ -58,6 +58,8 @@ POLICIES = (
     "first-come",
     "priority",
     "bands",
+    "priority+late-last",
+    "bands+late-last",
     "earliest-deadline+late-last",
     "earliest-deadline+late-last+reserve",
     "earliest-deadline+late-refused",

@@ -48,8 +48,9 @@ MARGIN_SECONDS = 0.1
 
 def regimes() -> tuple[Regime, ...]:
     """Today's engines, and the gate with each order."""
-    last = keeping_promises(
-        EARLIEST_DEADLINE, prefill_seconds_per_token=PREFILL_SECONDS_PER_TOKEN, margin_seconds=MARGIN_SECONDS
+    index_last, last = (
+        keeping_promises(order, prefill_seconds_per_token=PREFILL_SECONDS_PER_TOKEN, margin_seconds=MARGIN_SECONDS)
+        for order in (PRIORITY, EARLIEST_DEADLINE)
     )
     refused = keeping_promises(
         EARLIEST_DEADLINE,
@@ -57,7 +58,7 @@ def regimes() -> tuple[Regime, ...]:
         margin_seconds=MARGIN_SECONDS,
         late=Late.REFUSE,
     )
-    orders = (FIRST_COME, PRIORITY, EARLIEST_DEADLINE, last, with_reserve(last), refused)
+    orders = (FIRST_COME, PRIORITY, index_last, EARLIEST_DEADLINE, last, with_reserve(last), refused)
     today = (TODAY["chunked"], TODAY["prefill-first"], TODAY["decode-first"])
     return (*today, *(gated(order, budget=BUDGET) for order in orders))
 
