@@ -43,6 +43,9 @@ class Effort(Enum):
             # The program comes scaled, and there is little to presolve: looking for either costs a fifth of a solve.
             use_preprocessing=False,
             use_scaling=False,
+            # A twentieth to a tenth quicker than steepest edge at every size tried.
+            optimization_rule=glop_parameters.GlopParameters.DEVEX,
+            feasibility_rule=glop_parameters.GlopParameters.DEVEX,
         )
     )
     CAREFUL = parameters_pb2.SolveParametersProto(glop=glop_parameters.GlopParameters(use_dual_simplex=True))
