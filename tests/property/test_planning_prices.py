@@ -20,7 +20,7 @@ from sluice.planning.problem import Problem
 from sluice.planning.promises import PER_CLASS, Promise, PromiseKind
 
 EXAMPLES = settings(max_examples=60, deadline=None)
-SEEDS = 40
+SEEDS = 80
 STEP = 1e-4
 """Relative to the target: small against what bends, large against rounding."""
 TARGETS = {
