@@ -1,5 +1,6 @@
 """The chain of checks, the safe plans, and when a plan is worth adopting."""
 
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -165,6 +166,31 @@ def test_limits_stay_open_while_a_rate_is_only_declared() -> None:
     assert decision.targets is not None
     assert [target.in_flight_limit for target in decision.targets.classes] == [None, None]
     assert any("prefill-heavy" in f.message for f in decision.findings if f.reason is Reason.PARTLY_PRIOR)
+
+
+def test_limits_that_come_and_go_with_the_measurements_do_not_flap() -> None:
+    """Alternating measured and unmeasured passes: lifted at once, set again only after a dwell."""
+    operator = Operator()
+    limited = []
+    for turn in range(12):
+        rates = PAPER if turn % 2 == 0 else {"decode-heavy": 2.0}
+        operator.estimates = EstimateMemory()  # as after a restart: nothing is held
+        targets = operator(world(rates, now=NOW + 10 * turn)).targets
+        assert targets is not None
+        limited.append(targets.classes[0].in_flight_limit is not None)
+    assert sum(before != after for before, after in itertools.pairwise(limited)) <= 3
+
+
+def test_traffic_of_no_class_is_told_and_given_room() -> None:
+    strangers = Sample(value=1.0, at_seconds=NOW, source=Source.ENVOY)
+    crowded = world(PAPER)
+    crowded = replace(crowded, observation=replace(crowded.observation, unmatched_rate=strangers))
+    alone, shared = Operator()(world(PAPER)), Operator()(crowded)
+    assert Reason.UNMATCHED_TRAFFIC in reasons(shared)
+    assert Reason.UNMATCHED_TRAFFIC not in reasons(alone)
+    assert alone.plan is not None
+    assert shared.plan is not None
+    assert shared.plan.value_per_second < alone.plan.value_per_second
 
 
 def test_a_fleet_without_prometheus_is_limited_by_its_declared_demand() -> None:
