@@ -93,8 +93,10 @@ def main(folder: Path) -> None:
         gateway.start(admin)
         for document in declarations():
             admin.apply(document)
-        operator.start()
+        # The gate first: Envoy asks a cluster without traffic for its health but once a minute.
         gate = plane.processes.start("gate", gate_command(folder / "kubeconfig-admin"))
+        wait_until(lambda: bool(metrics()), "the gate answers", timeout_seconds=60)
+        operator.start()
         sys.stdout.write(json.dumps(observe(admin, replica, operator, gate), indent=2))
     except Exception:
         logs = {"operator": operator.log, "envoy gateway": gateway.log, "gate": lambda: plane.processes.log("gate")}

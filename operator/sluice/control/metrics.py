@@ -81,9 +81,7 @@ TABLE: tuple[Metric, ...] = (
     ),
     Metric("sluice_promise_planned", Kind.GAUGE, PROMISE, "What the plan in force gives of it, in the same unit."),
     Metric("sluice_promise_kept", Kind.GAUGE, PROMISE, "1: the plan in force keeps the promise; 0: it does not."),
-    Metric(
-        "sluice_promise_price", Kind.GAUGE, PROMISE, "Money per second that one unit of loosening would earn."
-    ),
+    Metric("sluice_promise_price", Kind.GAUGE, PROMISE, "Money per second that one unit of loosening would earn."),
     Metric("sluice_promises_relaxed", Kind.GAUGE, FLEET, "Hard promises relaxed because not all can hold together."),
     Metric(
         "sluice_promises_cost_per_second",

@@ -43,7 +43,9 @@ def world_of(manifests: Manifests, fleet_name: str | None) -> World:
     """The one fleet in ``manifests``, or the one called ``fleet_name``."""
     named = [one for one in manifests.fleets if fleet_name in (None, one.metadata.name)]
     if len(named) != 1:
-        raise FeedError(f"{len(named)} fleets where one is wanted: name it" if named else "no fleet to gate")
+        why = "; ".join(manifests.errors[:3])
+        absent = f"no fleet to gate ({why})" if why else "no fleet to gate"
+        raise FeedError(f"{len(named)} fleets where one is wanted: name it" if named else absent)
     resolved = resolve(named[0], manifests.profiles, manifests.classes)
     if resolved.fleet is None or not resolved.classes:
         raise FeedError("the fleet does not resolve: " + "; ".join(one.message for one in resolved.findings[:3]))
