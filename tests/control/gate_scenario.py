@@ -15,6 +15,7 @@ import time
 import urllib.error
 import urllib.request
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -152,8 +153,7 @@ def declarations() -> list[dict[str, Any]]:
             "ports": [{"name": "grpc", "port": GATE_PORT, "protocol": "TCP"}],
             "endpoints": [{"addresses": [ADDRESS], "conditions": {"ready": True}}],
         },
-        # Ten times as slow as the paper's: budgets are freed by the law's estimate, and not before the steps below.
-        {**PROFILE, "spec": {**PROFILE["spec"], "mixedBaseNanoseconds": 174_000_000, "perTokenNanoseconds": 620_000}},
+        PROFILE,
         fleet(pools=[pool], dataPlane={"kind": "EnvoyGateway", "gate": "Enabled"}),
         workload("rationed", 300, 1000, patienceMilliseconds=60_000),
         workload("full", 3000, 400, 10, patienceMilliseconds=60_000),
@@ -186,7 +186,7 @@ def observe(admin: Admin, replica: Replica, operator: OperatorProcess, gate: sub
     )
     for count in range(3, 7):
         replica.permits.release()
-        wait_until(lambda count=count: len(replica.arrived) == count, "one more prefill starts")
+        wait_until(partial(_has_started, replica, count), "one more prefill starts")
     order, most = list(replica.arrived), replica.most
     replica.permits.release(2)
     answers = [one.result(20) for one in sent]
@@ -226,8 +226,16 @@ def send(pool: ThreadPoolExecutor, requests: list[tuple[str, str]]) -> list[Sent
     for name, tag in requests:
         before = seen()
         sent.append(pool.submit(ask, name, tag))
-        wait_until(lambda before=before: seen() > before, "the gate sees the request")
+        wait_until(partial(_has_seen_more_than, before), "the gate sees the request")
     return sent
+
+
+def _has_started(replica: Replica, count: int) -> bool:
+    return len(replica.arrived) == count
+
+
+def _has_seen_more_than(before: float) -> bool:
+    return seen() > before
 
 
 def gated(pool: ThreadPoolExecutor) -> bool:

@@ -126,3 +126,9 @@ def test_the_two_class_sample_is_the_paper_s_instance() -> None:
         assert (entry.abandonment_rate, entry.prompt_token_price, entry.output_token_price) == (0.1, 0.1, 0.2)
     lengths = {(entry.prior_prompt_tokens, entry.prior_output_tokens) for entry in resolved.classes}
     assert lengths == {(300.0, 1000.0), (3000.0, 400.0)}
+
+
+def test_a_number_with_an_exponent_and_no_point_is_a_number() -> None:
+    """As kubectl and JSON read it; YAML 1.1 would make it a string, and a fleet's own status a refusal."""
+    read = parse("apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec: {residual: 2e-16, text: '2e-16'}", "test")
+    assert read.others[0]["spec"] == {"residual": 2e-16, "text": "2e-16"}
