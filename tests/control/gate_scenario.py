@@ -153,7 +153,7 @@ def declarations() -> list[dict[str, Any]]:
             "ports": [{"name": "grpc", "port": GATE_PORT, "protocol": "TCP"}],
             "endpoints": [{"addresses": [ADDRESS], "conditions": {"ready": True}}],
         },
-        PROFILE,
+        dict(PROFILE),
         fleet(pools=[pool], dataPlane={"kind": "EnvoyGateway", "gate": "Enabled"}),
         workload("rationed", 300, 1000, patienceMilliseconds=60_000),
         workload("full", 3000, 400, 10, patienceMilliseconds=60_000),
