@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import celpy  # noqa: F401 - raises the recursion limit at its import, which must not happen inside an example
 import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
@@ -17,7 +18,19 @@ from sluice.api.structural import repeats, violations
 from sluice.api.validate import problems
 
 MOST_ITEMS = 3
-WORDS = ("a", "a-1", "b", "0.15", "12", "http://prometheus:9090", "127.0.0.1:9901", "/v1", "/v1/chat", "X-Model")
+WORDS = (
+    "a",
+    "a-1",
+    "b",
+    "0.15",
+    "12",
+    "http://prometheus:9090",
+    "127.0.0.1:9901",
+    "/v1",
+    "/v1/chat",
+    "X-Model",
+    "ttft:chat",
+)
 """For fields with a pattern: each takes those that fit."""
 LETTERS = st.characters(codec="utf-8", exclude_categories=("Cc", "Cs", "Zl", "Zp"))
 
