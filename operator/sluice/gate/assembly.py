@@ -139,6 +139,7 @@ def _engines(pool: Pool, addresses: Mapping[str, tuple[str, ...]], budgets: floa
             least_requests=LEAST_REQUESTS * pool.engines_per_replica,
             prefill_tokens_per_second=_prefill_rate(pool),
             kv_token_capacity=pool.kv_token_capacity,
+            slots=None if pool.decode_may_move else pool.slots * pool.engines_per_replica,
         )
 
 

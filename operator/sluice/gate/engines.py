@@ -1,9 +1,14 @@
-"""What the gate believes of each engine: unfinished prefill tokens, exactly; KV memory and queue, as last reported."""
+"""What the gate believes of each engine.
+
+Unfinished prefill tokens, exactly; slots, KV memory and queue, as last reported and as counted since.
+"""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from sluice.gate.residents import Residents
 
 PREEMPTION_HOLD_SECONDS = 1.0
 """An engine that preempted is left alone for two readings."""
@@ -42,6 +47,8 @@ class EngineTerms:
     prefill_tokens_per_second: float = math.inf
     """The law's prefill rate at the full batch."""
     kv_token_capacity: float | None = None
+    slots: int | None = None
+    """Requests that it may run at once; None: nobody knows, or requests decode elsewhere."""
     ready: bool = True
 
 
@@ -61,6 +68,25 @@ class Engine:
     last_start: float = -math.inf
     finished_tokens: float = 0.0
     """Estimated tokens whose first token came back since the last reading."""
+    residents: Residents = field(default_factory=Residents)
+    ends_reported: bool = False
+    """Whether the proxy reports the ends of answers."""
+    most_running: float = 0.0
+    seen_at: float = -math.inf
+    """Time as of the last event or tick."""
+
+    def free_slots(self) -> int | None:
+        """Slots that one more request would find free, never below 0; None where nobody knows.
+
+        As of the last tick. Rounded up, and with ends expected: it errs on the side of a short
+        queue at the engine, never of an idle slot. An engine that ran more requests than its
+        pool declares has more slots than declared.
+        """
+        slots = self.terms.slots
+        if slots is None or self.reading is None or self.seen_at - self.read_at > READING_AGE_SECONDS:
+            return None
+        taken = self.residents.taken(self.seen_at, reported=self.ends_reported)
+        return None if taken is None else max(0, math.ceil(max(slots, self.most_running) - taken))
 
     def has_budget(self) -> bool:
         """Whether one more prefill may start, by unfinished prefills alone."""
@@ -80,7 +106,7 @@ class Engine:
         # packing the budget is for. Anything beyond them waits for a slot or for memory.
         if reading.waiting > max(self.unfinished_requests, self.unfinished_when_read):
             return False
-        return self._has_memory(reading)
+        return self.free_slots() != 0 and self._has_memory(reading)
 
     def _has_memory(self, reading: Reading) -> bool:
         capacity = reading.kv_token_capacity or self.terms.kv_token_capacity
@@ -90,13 +116,15 @@ class Engine:
 
     def start(self, tokens: float, now: float) -> None:
         """One more prefill of ``tokens``."""
-        self.last_start = now
+        self.last_start = self.seen_at = now
+        self.residents.started += 1
         self.unfinished_requests += 1
         self.unfinished_tokens += tokens
         self.kv_promised += tokens
 
-    def finish(self, tokens: float) -> None:
-        """A prefill of ``tokens`` is over, one way or another."""
+    def finish(self, tokens: float, *, leaves: bool = False) -> None:
+        """A prefill of ``tokens`` is over, one way or another; ``leaves``: and its request with it."""
+        self.residents.ended += leaves
         self.unfinished_requests -= 1
         # Sums of floats drift; an engine without prefills holds exactly none.
         self.unfinished_tokens = self.unfinished_tokens - tokens if self.unfinished_requests else 0.0
@@ -113,7 +141,9 @@ class Engine:
         self.finished_tokens = 0.0
         if self.reading is not None and reading.preemptions > self.reading.preemptions:
             self.preempted_at = now
-        self.reading, self.read_at = reading, now
+        self.reading, self.read_at, self.seen_at = reading, now, now
+        self.residents.read(reading.running + reading.waiting, now)
+        self.most_running = max(self.most_running, reading.running)
         self.unfinished_when_read = self.unfinished_requests
         # What is still unfinished may not be resident yet.
         self.kv_promised = self.unfinished_tokens

@@ -139,6 +139,8 @@ class Gate:
         """Time passed: call it some twenty times a second."""
         effects = Effects([], [])
         self._drain.tick(now, busy=self.waiting > 0)
+        for engine in self.engines.values():
+            engine.seen_at = now
         self._release_overdue(now)
         self._admit(now, effects)
         if self.holds:
@@ -351,7 +353,7 @@ class Gate:
         del self._in_prefill[request]
         self.freed[how] += 1
         if request.engine is not None:
-            request.engine.finish(request.prompt_tokens)
+            request.engine.finish(request.prompt_tokens, leaves=how is Freed.ENDED)
             if how is Freed.FIRST_CHUNK:
                 request.engine.finished_tokens += request.prompt_tokens
         self._drain.add(request.prompt_tokens)
