@@ -136,12 +136,12 @@ EXPECTED = rules(
     [
         ("sluice.dev", OURS, READ),
         ("sluice.dev", [f"{plural}/status" for plural in OURS], ["patch"]),
-        ("", ["pods", "services"], READ),
+        ("", ["pods"], READ),
         (ENDPOINTS, ["endpointslices"], READ),
         (ROUTES, ["gateways"], READ),
         (ROUTES, ["httproutes"], [*READ, "create", "patch", "delete"]),
         (POLICIES, ["backendtrafficpolicies", "envoyextensionpolicies"], ["get", "list", "create", "patch", "delete"]),
-        ("", ["configmaps"], ["get", "create", "patch", "delete"]),
+        ("", ["configmaps"], ["get", "create", "patch"]),
         ("", ["events"], ["create", "patch"]),
     ]
 ) | {("", "secrets", CREDENTIALS, "get")}

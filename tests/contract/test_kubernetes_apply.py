@@ -15,9 +15,9 @@ from tests.controlplane.cluster import ControlPlane, wait_until
 from tests.controlplane.programs import find, module_folder
 from tests.unit.actuate.fleets import fleet, order, routed, target, workload
 
+from sluice.actuate.kinds import CONFIG_MAP, HTTP_ROUTE, TRAFFIC_POLICY, Kind
 from sluice.actuate.kubernetes_api import APPLY, Answer, ClientApi
 from sluice.actuate.kubernetes_apply import KubernetesActuator
-from sluice.actuate.objects import CONFIG_MAP, HTTP_ROUTE, TRAFFIC_POLICY, Kind
 from sluice.actuate.port import Order
 from sluice.model.fleet import DataPlaneKind
 from sluice.model.reasons import Reason

@@ -14,7 +14,8 @@ Reference: https://gateway.envoyproxy.io/docs/api/extension_types/#envoyextensio
 
 from __future__ import annotations
 
-from sluice.actuate.objects import EXTENSION_POLICY, Document, owned_by_class
+from sluice.actuate.kinds import EXTENSION_POLICY
+from sluice.actuate.objects import Document, owned_by_class
 from sluice.actuate.port import Order
 from sluice.model.fleet import Fleet, GateUse, WorkloadClass
 from sluice.model.gate import GATE_PORT, MESSAGE_TIMEOUT_SECONDS, ROUTE_ATTRIBUTE, gate_service

@@ -7,7 +7,6 @@ that is missing, read-only or replaced by a file becomes a finding with path and
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import errno
 import json
@@ -16,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from sluice.actuate import envoy_config
+from sluice.actuate.atomic_file import replace_text, text_at
 from sluice.actuate.order import steps
 from sluice.actuate.port import Order, targets_from_json, targets_to_json
 from sluice.model.decision import Receipt, Targets
@@ -71,14 +71,14 @@ class EnvoyFiles:
         """A unified diff between the files and what ``order`` would make of them."""
         lines: list[str] = []
         for name, text in self._contents(order, order.targets).items():
-            before = _read(self._root / name) or ""
+            before = text_at(self._root / name) or ""
             label = self._label(name)
             lines.extend(difflib.unified_diff(before.splitlines(), text.splitlines(), label, label, lineterm=""))
         return "\n".join(lines)
 
     def standing(self, fleet: Fleet) -> Targets | None:
         """The targets that were written last; None where none can be read."""
-        text = _read(self._root / KEPT_TARGETS)
+        text = text_at(self._root / KEPT_TARGETS)
         return None if text is None else targets_from_json(text)
 
     def _contents(self, order: Order, targets: Targets) -> dict[str, str]:
@@ -116,25 +116,10 @@ def _text(document: envoy_config.Document) -> str:
 
 def _replace(path: Path, text: str) -> bool:
     """Put ``text`` at ``path`` by rename; False where it is there already."""
-    if _read(path) == text:
+    if text_at(path) == text:
         return False
-    draft = path.with_name(f".{path.name}.draft")
-    try:
-        draft.write_text(text, encoding="utf-8")
-        draft.replace(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            draft.unlink(missing_ok=True)
-        raise
+    replace_text(path, text)
     return True
-
-
-def _read(path: Path) -> str | None:
-    """The text at ``path``; None where there is none to read."""
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        return None
 
 
 def _write_failed(root: Path, error: OSError) -> Finding:

@@ -24,7 +24,8 @@ Reference: https://gateway.envoyproxy.io/docs/api/extension_types/#backendtraffi
 from __future__ import annotations
 
 from sluice.actuate.envoy_gate import fence
-from sluice.actuate.objects import TRAFFIC_POLICY, Document, owned_by_class
+from sluice.actuate.kinds import TRAFFIC_POLICY
+from sluice.actuate.objects import Document, owned_by_class
 from sluice.actuate.order import breaker
 from sluice.actuate.port import Order
 from sluice.model.decision import ClassTarget

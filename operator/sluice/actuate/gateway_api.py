@@ -20,7 +20,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sluice.actuate.objects import HTTP_ROUTE, Document, owned_by_class
+from sluice.actuate.kinds import HTTP_ROUTE
+from sluice.actuate.objects import Document, owned_by_class
 from sluice.actuate.port import Order
 from sluice.model.decision import ClassTarget
 from sluice.model.fleet import BackendRef, Fleet, WorkloadClass

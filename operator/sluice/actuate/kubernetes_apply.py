@@ -27,19 +27,10 @@ from typing import Any
 import yaml
 
 from sluice.actuate import envoy_extension_policy, envoy_gateway, gateway_api, plan_config_map
+from sluice.actuate.kinds import CONFIG_MAP, EXTENSION_POLICY, HTTP_ROUTE, TRAFFIC_POLICY, Kind
 from sluice.actuate.kubernetes_api import APPLY, JSON_PATCH, Answer, KubernetesApi
 from sluice.actuate.ledger import Ledger, conflict, refusal
-from sluice.actuate.objects import (
-    CONFIG_MAP,
-    EXTENSION_POLICY,
-    HTTP_ROUTE,
-    TRAFFIC_POLICY,
-    Document,
-    Kind,
-    is_as_desired,
-    is_ours,
-    label_value,
-)
+from sluice.actuate.objects import Document, is_as_desired, is_ours, label_value
 from sluice.actuate.order import steps
 from sluice.actuate.port import Order
 from sluice.model.decision import Receipt, Targets

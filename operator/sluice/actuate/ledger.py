@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from sluice.actuate.kinds import Kind
 from sluice.actuate.kubernetes_api import UNREACHABLE, Answer
-from sluice.actuate.objects import Kind
 from sluice.model.reasons import ConditionType, Finding, Reason
 
 

@@ -4,44 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from sluice.actuate.kinds import Kind
 from sluice.model.fleet import Fleet, WorkloadClass
 from sluice.model.naming import CLASS_LABEL, FLEET_LABEL, GROUP, MANAGED_BY, PLAN_ID_ANNOTATION, VERSION
 
 Document = dict[str, Any]
 LABEL_VALUE_LENGTH = 63
-
-
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """A kind as its API serves it."""
-
-    group: str
-    version: str
-    plural: str
-    name: str
-
-    @property
-    def api_version(self) -> str:
-        """``group/version``; the core group has no name."""
-        return f"{self.group}/{self.version}" if self.group else self.version
-
-    def collection(self, namespace: str) -> str:
-        """Path of the kind's objects in a namespace."""
-        root = f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
-        return f"{root}/namespaces/{namespace}/{self.plural}"
-
-    def path(self, namespace: str, name: str) -> str:
-        """Path of one object."""
-        return f"{self.collection(namespace)}/{name}"
-
-
-HTTP_ROUTE = Kind("gateway.networking.k8s.io", "v1", "httproutes", "HTTPRoute")
-TRAFFIC_POLICY = Kind("gateway.envoyproxy.io", "v1alpha1", "backendtrafficpolicies", "BackendTrafficPolicy")
-EXTENSION_POLICY = Kind("gateway.envoyproxy.io", "v1alpha1", "envoyextensionpolicies", "EnvoyExtensionPolicy")
-CONFIG_MAP = Kind("", "v1", "configmaps", "ConfigMap")
 
 
 def label_value(name: str) -> str:

@@ -13,7 +13,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from sluice.actuate.objects import CONFIG_MAP, Document, owned_by_fleet
+from sluice.actuate.kinds import CONFIG_MAP
+from sluice.actuate.objects import Document, owned_by_fleet
 from sluice.actuate.port import Order, targets_from_json, targets_to_json
 from sluice.model.decision import Targets
 from sluice.model.naming import plan_config_map

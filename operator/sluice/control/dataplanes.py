@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from sluice.actuate.atomic_file import replace_text, text_at
 from sluice.actuate.port import Order, targets_from_json, targets_to_json
 from sluice.model.decision import Receipt, Targets
 from sluice.model.fleet import Fleet
@@ -43,12 +44,10 @@ class PlanFileOnly:
         """The plan file is written with the status; the targets here."""
         path, text = self._path(order.fleet), targets_to_json(order.targets)
         try:
-            if path.is_file() and path.read_text(encoding="utf-8") == text:
+            if text_at(path) == text:
                 return Receipt(unchanged=1)
-            draft = path.with_name(f".{path.name}.draft")
             path.parent.mkdir(parents=True, exist_ok=True)
-            draft.write_text(text, encoding="utf-8")
-            draft.replace(path)
+            replace_text(path, text)
         except OSError as error:
             message = f"cannot write {path}: {error.strerror or type(error).__name__}"
             finding = Finding(condition=ConditionType.PROGRAMMED, reason=Reason.WRITE_FAILED, message=message)
@@ -62,10 +61,8 @@ class PlanFileOnly:
 
     def standing(self, fleet: Fleet) -> Targets | None:
         """The targets that were written last."""
-        try:
-            return targets_from_json(self._path(fleet).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError):
-            return None
+        text = text_at(self._path(fleet))
+        return None if text is None else targets_from_json(text)
 
     def _path(self, fleet: Fleet) -> Path:
         return self._out / f"targets.{fleet.namespace}.{fleet.name}.json"

@@ -18,6 +18,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from sluice.actuate.atomic_file import text_at
 from sluice.api.base import SUBDOMAIN_PATTERN
 from sluice.api.manifests import DEFAULT_NAMESPACE, Manifests, parse
 from sluice.api.resources import KINDS
@@ -90,7 +91,7 @@ class DirectoryWorld:
     def _file(self, name: str, state: list[int], known: _File | None) -> _File:
         """One file as it is now, with the last good version of what it refuses."""
         shown = str(Path(name).relative_to(self._folder))
-        text = _text(Path(name))
+        text = text_at(Path(name))
         fresh = parse(text, shown) if text is not None else Manifests(errors=(f"{shown}: cannot be read",))
         good = _with_last_good(fresh, known.good if known is not None else None) if fresh.errors else fresh
         return _File(state=state, good=good, errors=fresh.errors)
@@ -173,13 +174,6 @@ def _signature(folder: Path) -> Signature:
                 continue  # it went between listing and looking
             found.append((str(path), state.st_mtime_ns, state.st_size))
     return tuple(found)
-
-
-def _text(path: Path) -> str | None:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        return None
 
 
 def _with_last_good(fresh: Manifests, before: Manifests | None) -> Manifests:

@@ -17,6 +17,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from sluice.actuate.atomic_file import replace_text, text_at
 from sluice.control.ports import FleetKey, Ref
 from sluice.control.workers import Overloaded, Workers
 from sluice.model.plan import Plan
@@ -63,7 +64,7 @@ class StatusFiles:
         if self._plans.get(key) == plan and _signature(path) == self._signatures.get(path):
             return
         text = plan.model_dump_json(by_alias=True, indent=2) + "\n"
-        if self._signatures.get(path) is None and _text(path) == text:
+        if self._signatures.get(path) is None and text_at(path) == text:
             self._signatures[path] = _signature(path)  # a restart finds the file as it would write it
         else:
             await self._put(path, text)
@@ -72,7 +73,7 @@ class StatusFiles:
     def kept_plan(self, key: FleetKey) -> Plan | None:
         """The plan in the file."""
         try:
-            return Plan.model_validate_json(_text(self._out / f"plan.{key[0]}.{key[1]}.json") or "")
+            return Plan.model_validate_json(text_at(self._out / f"plan.{key[0]}.{key[1]}.json") or "")
         except ValidationError:
             return None
 
@@ -123,9 +124,7 @@ class StatusFiles:
 
 def _replace(path: Path, text: str) -> Signature | None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.draft")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)
+    replace_text(path, text)
     return _signature(path)
 
 
@@ -138,16 +137,9 @@ def _signature(path: Path) -> Signature | None:
     return found.st_ino, found.st_mtime_ns, found.st_size
 
 
-def _text(path: Path) -> str | None:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        return None
-
-
 def _read(path: Path) -> Mapping[str, Any]:
     try:
-        document = json.loads(_text(path) or "{}")
+        document = json.loads(text_at(path) or "{}")
     except ValueError:
         return {}
     return document if isinstance(document, dict) else {}

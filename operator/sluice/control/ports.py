@@ -61,7 +61,7 @@ class WorldView:
     classes: tuple[WorkloadClassResource, ...] = ()
     profiles: tuple[IterationProfileResource, ...] = ()
     objects: tuple[Mapping[str, Any], ...] = ()
-    """Pods, EndpointSlices, Services, Deployments, Gateways, routes as documents."""
+    """Pods, EndpointSlices, Deployments, Gateways, routes as documents."""
     refusals: tuple[Refusal, ...] = ()
     unwatched: frozenset[str] = frozenset()
     """Kinds that are not served, or that the service account may not read."""

@@ -10,10 +10,11 @@ import pytest
 import yaml
 from tests.control.fleets import PROFILE, fleet, gateway, two_classes
 
+from sluice.actuate.kinds import Kind
 from sluice.api.manifests import parse
 from sluice.control.cluster.assembly import Assembly
 from sluice.control.cluster.client import Cluster, Forbidden, Listing
-from sluice.control.cluster.kinds import GATEWAYS, PODS, ObjectKind
+from sluice.control.cluster.kinds import GATEWAYS, PODS
 from sluice.control.cluster.proxies import SELECTOR, ProxyPods
 from sluice.control.cluster.store import Store
 from sluice.control.gathering import Site, declare, gather, look_around
@@ -94,7 +95,7 @@ class Server:
     pods: list[dict[str, Any]] = field(default_factory=list)
     closed: bool = False
 
-    def list(self, kind: ObjectKind, namespace: str | None, selector: str = "") -> Listing:
+    def list(self, kind: Kind, namespace: str | None, selector: str = "") -> Listing:
         assert (kind, namespace, selector) == (PODS, "gateways", SELECTOR)
         if self.closed:
             raise Forbidden(403, "pods is forbidden")

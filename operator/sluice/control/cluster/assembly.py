@@ -14,9 +14,9 @@ from sluice.control.cluster.kinds import CLASSES, FLEETS, PROFILES, Document
 from sluice.control.ports import Ref, Refusal, WorldView
 
 _MODELS: dict[str, type[BaseModel]] = {
-    FLEETS.kind: InferenceFleetResource,
-    CLASSES.kind: WorkloadClassResource,
-    PROFILES.kind: IterationProfileResource,
+    FLEETS.name: InferenceFleetResource,
+    CLASSES.name: WorkloadClassResource,
+    PROFILES.name: IterationProfileResource,
 }
 
 

@@ -23,8 +23,9 @@ import kubernetes
 import urllib3
 from kopf import ConnectionInfo
 
+from sluice.actuate.kinds import Kind
 from sluice.actuate.kubernetes_api import APPLY, JSON, JSON_PATCH, UNREACHABLE, ClientApi, KubernetesApi
-from sluice.control.cluster.kinds import Document, ObjectKind
+from sluice.control.cluster.kinds import Document
 from sluice.model.naming import FIELD_MANAGER
 
 MERGE = "application/merge-patch+json"
@@ -127,7 +128,7 @@ class Cluster:
             private_key_path=configuration.key_file,
         )
 
-    def serves(self, kind: ObjectKind) -> bool:
+    def serves(self, kind: Kind) -> bool:
         """Whether the server knows the kind (discovery; needs no rights on it)."""
         try:
             resources = self.request("GET", kind.root).get("resources", [])
@@ -135,7 +136,7 @@ class Cluster:
             return False
         return any(resource.get("name") == kind.plural for resource in resources)
 
-    def list(self, kind: ObjectKind, namespace: str | None, selector: str = "") -> Listing:
+    def list(self, kind: Kind, namespace: str | None, selector: str = "") -> Listing:
         """All objects of a kind in ``namespace`` (None: everywhere) whose labels match ``selector``, page by page."""
         items: list[dict[str, Any]] = []
         first = {"limit": str(PAGE)} | ({"labelSelector": selector} if selector else {})
@@ -148,11 +149,11 @@ class Cluster:
                 return Listing(items=tuple(items), version=str(metadata.get("resourceVersion", "")))
             query = {**first, "continue": token}
 
-    def get(self, kind: ObjectKind, namespace: str, name: str) -> dict[str, Any]:
+    def get(self, kind: Kind, namespace: str, name: str) -> dict[str, Any]:
         """One object."""
         return self.request("GET", kind.path(namespace, name))
 
-    def write_status(self, kind: ObjectKind, document: Document) -> dict[str, Any]:
+    def write_status(self, kind: Kind, document: Document) -> dict[str, Any]:
         """Server-side apply on the status subresource; the whole status is ours.
 
         Definitions that are older than this operator do not know all of its fields, and apply
@@ -173,11 +174,11 @@ class Cluster:
         ]
         return self.request("PATCH", path, query={"fieldManager": FIELD_MANAGER}, body=steps, content_type=JSON_PATCH)
 
-    def create(self, kind: ObjectKind, document: Document) -> dict[str, Any]:
+    def create(self, kind: Kind, document: Document) -> dict[str, Any]:
         """A new object."""
         return self.request("POST", kind.collection(document["metadata"]["namespace"]), body=document)
 
-    def merge(self, kind: ObjectKind, namespace: str, name: str, patch: Document) -> dict[str, Any]:
+    def merge(self, kind: Kind, namespace: str, name: str, patch: Document) -> dict[str, Any]:
         """A JSON merge patch."""
         return self.request("PATCH", kind.path(namespace, name), body=patch, content_type=MERGE)
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import kopf
 
+from sluice.actuate.kinds import Kind
 from sluice.control.cluster.client import Cluster
-from sluice.control.cluster.kinds import ObjectKind
 from sluice.control.cluster.store import Store
 from sluice.control.metrics import Metrics
 from sluice.model.naming import GROUP
@@ -35,7 +35,7 @@ def settings() -> kopf.OperatorSettings:
 
 
 def registry(
-    cluster: Cluster, store: Store, kinds: Iterable[ObjectKind], metrics: Metrics, *, started: Hook, ending: Hook
+    cluster: Cluster, store: Store, kinds: Iterable[Kind], metrics: Metrics, *, started: Hook, ending: Hook
 ) -> kopf.OperatorRegistry:
     """The handlers: one per kind, and the hooks around our own loop."""
     handlers = kopf.OperatorRegistry()
@@ -57,10 +57,10 @@ def registry(
     return handlers
 
 
-def _watch(handlers: kopf.OperatorRegistry, store: Store, kind: ObjectKind, metrics: Metrics) -> None:
+def _watch(handlers: kopf.OperatorRegistry, store: Store, kind: Kind, metrics: Metrics) -> None:
     @kopf.on.event(kind.group, kind.version, kind.plural, registry=handlers, id=kind.plural)
     async def heard(event: kopf.RawEvent, **_: Any) -> None:
-        metrics.count("sluice_watch_events_total", kind=kind.kind)
+        metrics.count("sluice_watch_events_total", kind=kind.name)
         if event["type"] == "DELETED":
             store.remove(kind, event["object"])
         else:

@@ -13,12 +13,13 @@ from pathlib import Path
 
 import kopf
 
+from sluice.actuate.kinds import Kind
 from sluice.actuate.kubernetes_apply import KubernetesActuator
 from sluice.actuate.port import Actuator
 from sluice.control.cluster import feed
 from sluice.control.cluster.assembly import Assembly
 from sluice.control.cluster.client import ApiError, Cluster, Forbidden, LoginFailed
-from sluice.control.cluster.kinds import OTHERS, OURS, PODS, ObjectKind
+from sluice.control.cluster.kinds import OTHERS, OURS, PODS
 from sluice.control.cluster.proxies import ProxyPods
 from sluice.control.cluster.sink import ClusterRecorder, ClusterSecrets, ClusterStatus
 from sluice.control.cluster.store import Store
@@ -62,7 +63,7 @@ class OperatorSettings:
 class Scope:
     """What is watched: kinds that are served and that we may read, and where."""
 
-    kinds: tuple[ObjectKind, ...]
+    kinds: tuple[Kind, ...]
     unwatched: frozenset[str]
     namespaces: tuple[str | None, ...]
     """(None,): all namespaces in one watch."""
@@ -85,13 +86,13 @@ def scope_of(cluster: Cluster, namespaces: tuple[str, ...] | None) -> Scope:
                 raise CannotStart(f"not permitted to list {kind.plural} in {where}: {problem}")
     for kind in OTHERS:
         if not cluster.serves(kind) or any(_refused(cluster, kind, place) for place in places):
-            unwatched.add(kind.kind)
+            unwatched.add(kind.name)
         else:
             kinds.append(kind)
     return Scope(kinds=tuple(kinds), unwatched=frozenset(unwatched), namespaces=places)
 
 
-def _refused(cluster: Cluster, kind: ObjectKind, place: str | None) -> str:
+def _refused(cluster: Cluster, kind: Kind, place: str | None) -> str:
     try:
         cluster.request("GET", kind.collection(place), query={"limit": "1"})
     except Forbidden as error:

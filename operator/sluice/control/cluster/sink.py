@@ -43,7 +43,7 @@ class ClusterStatus:
         if sent == status and version == known["metadata"].get("resourceVersion"):
             return  # the server pruned what its older definition does not know; the rest stands
         metadata = {"name": ref.name, "namespace": ref.namespace, "uid": known["metadata"]["uid"]}
-        document = {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": metadata, "status": status}
+        document = {"apiVersion": kind.api_version, "kind": kind.name, "metadata": metadata, "status": status}
         try:
             answer = await self._workers.run(self._cluster.write_status, kind, document)
         except NotFound:

@@ -12,7 +12,8 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from sluice.control.cluster.kinds import BY_KIND, Document, ObjectKind, essence, slim
+from sluice.actuate.kinds import Kind
+from sluice.control.cluster.kinds import BY_KIND, Document, essence, slim
 from sluice.control.ports import Ref, WorldView
 from sluice.control.pulse import Pulse
 
@@ -44,7 +45,7 @@ class Store:
         """One object, or None."""
         return self._objects.get(ref)
 
-    def put(self, kind: ObjectKind, body: Document) -> None:
+    def put(self, kind: Kind, body: Document) -> None:
         """An object as the watch, a listing or the answer to our own write shows it."""
         document = slim(kind, body)
         ref = _ref(kind, document)
@@ -60,7 +61,7 @@ class Store:
         if known is None or essence(kind, known) != essence(kind, document):
             self._pulse.beat((ref.namespace,))
 
-    def remove(self, kind: ObjectKind, body: Document) -> None:
+    def remove(self, kind: Kind, body: Document) -> None:
         """An object is gone."""
         document = slim(kind, body)
         ref = _ref(kind, document)
@@ -72,10 +73,10 @@ class Store:
         self._view = None
         self._pulse.beat((ref.namespace,))
 
-    def replace(self, kind: ObjectKind, namespace: str | None, bodies: Iterable[Document], version: str) -> None:
+    def replace(self, kind: Kind, namespace: str | None, bodies: Iterable[Document], version: str) -> None:
         """A full listing of ``kind`` in ``namespace`` (None: everywhere), taken at resource version ``version``."""
         found = {_ref(kind, body): body for body in bodies}
-        for ref in [ref for ref in self._objects if ref.kind == kind.kind and namespace in (None, ref.namespace)]:
+        for ref in [ref for ref in self._objects if ref.kind == kind.name and namespace in (None, ref.namespace)]:
             known = self._objects[ref]
             if ref not in found and not _is_newer(known["metadata"].get("resourceVersion"), version):
                 self.remove(kind, known)
@@ -83,14 +84,14 @@ class Store:
             self.put(kind, body)
 
 
-def kind_of(document: Document) -> ObjectKind:
+def kind_of(document: Document) -> Kind:
     """The kind of a document in the store."""
     return BY_KIND[document["kind"]]
 
 
-def _ref(kind: ObjectKind, document: Document) -> Ref:
+def _ref(kind: Kind, document: Document) -> Ref:
     metadata = document["metadata"]
-    return Ref(kind=kind.kind, namespace=metadata.get("namespace", ""), name=metadata["name"])
+    return Ref(kind=kind.name, namespace=metadata.get("namespace", ""), name=metadata["name"])
 
 
 def _is_older(document: Document, known: Document) -> bool:
