@@ -31,6 +31,24 @@ class Reading:
     kv_token_capacity: float | None = None
     prompt_tokens: float | None = None
     """Prompt tokens finished since the engine started."""
+    prefix_queried_tokens: float | None = None
+    """Prompt tokens looked up in the prefix cache since the engine started."""
+    prefix_hit_tokens: float | None = None
+    """Of these, found there."""
+
+    def finished_since(self, before: Reading) -> float | None:
+        """Prompt tokens finished since an earlier reading; None where the engine does not say, or is a new one."""
+        if before.prompt_tokens is None or self.prompt_tokens is None or self.prompt_tokens < before.prompt_tokens:
+            return None
+        return self.prompt_tokens - before.prompt_tokens
+
+    def looked_up_since(self, before: Reading) -> tuple[float, float] | None:
+        """(looked up, found) in the prefix cache since an earlier reading, as ``finished_since``."""
+        queried, was_queried = self.prefix_queried_tokens, before.prefix_queried_tokens
+        hit, was_hit = self.prefix_hit_tokens, before.prefix_hit_tokens
+        if queried is None or was_queried is None or hit is None or was_hit is None:
+            return None
+        return None if queried < was_queried or hit < was_hit else (queried - was_queried, hit - was_hit)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +68,8 @@ class EngineTerms:
     slots: int | None = None
     """Requests that it may run at once; None: nobody knows, or requests decode elsewhere."""
     ready: bool = True
+    ramp_seconds: float = 0.0
+    """A replica that is new is given little at first, and all after so long."""
 
 
 @dataclass(slots=True, eq=False)
@@ -60,20 +80,22 @@ class Engine:
     unfinished_requests: int = 0
     unfinished_tokens: float = 0.0
     kv_promised: float = 0.0
-    """Tokens started since the last reading: it does not count them yet."""
+    """Tokens started since the last reading, less those of answers that ended: it does not count them yet."""
     reading: Reading | None = None
     read_at: float = -math.inf
     unfinished_when_read: int = 0
     preempted_at: float = -math.inf
     last_start: float = -math.inf
-    finished_tokens: float = 0.0
-    """Estimated tokens whose first token came back since the last reading."""
+    finished_tokens: dict[str, float] = field(default_factory=dict)
+    """Estimated prompt tokens, by class, whose first token came back since the last reading."""
     residents: Residents = field(default_factory=Residents)
     ends_reported: bool = False
     """Whether the proxy reports the ends of answers."""
     most_running: float = 0.0
     seen_at: float = -math.inf
     """Time as of the last event or tick."""
+    since: float = -math.inf
+    """When the replica was first seen; -inf: it was there before the gate."""
 
     def free_slots(self) -> int | None:
         """Slots that one more request would find free, never below 0; None where nobody knows.
@@ -129,16 +151,18 @@ class Engine:
         # Sums of floats drift; an engine without prefills holds exactly none.
         self.unfinished_tokens = self.unfinished_tokens - tokens if self.unfinished_requests else 0.0
 
-    def counted_since(self, reading: Reading) -> float | None:
-        """Prompt tokens that the engine finished between the last reading and this one; None where it does not say."""
-        before = self.reading.prompt_tokens if self.reading else None
-        if before is None or reading.prompt_tokens is None or reading.prompt_tokens < before:
-            return None
-        return reading.prompt_tokens - before
+    def count_finished(self, lane: str, tokens: float) -> None:
+        """A prompt of a class was prefilled."""
+        self.finished_tokens[lane] = self.finished_tokens.get(lane, 0.0) + tokens
+
+    def leave(self, tokens: float) -> None:
+        """An answer is over; its request held about so many tokens."""
+        self.residents.ended += 1
+        self.kv_promised -= tokens
 
     def read(self, reading: Reading, now: float) -> None:
         """Take what the engine reports."""
-        self.finished_tokens = 0.0
+        self.finished_tokens = {}
         if self.reading is not None and reading.preemptions > self.reading.preemptions:
             self.preempted_at = now
         self.reading, self.read_at, self.seen_at = reading, now, now

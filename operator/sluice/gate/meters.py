@@ -149,12 +149,14 @@ class Meters(Collector):
         yield _gauge("prefill_requests", text, "class", {name: lane.in_prefill for name, lane in lanes})
         unfinished = {name: engine.unfinished_tokens for name, engine in gate.engines.items()}
         yield _gauge("engine_unfinished_tokens", "Unfinished prefill tokens.", "engine", unfinished)
-        freed = {how.value: number for how, number in gate.freed.items()}
+        freed = {how.value: number for how, number in gate.accounts.freed.items()}
         yield _counter("freed", "Budgets freed, by what freed them.", "how", freed)
         text = "Seconds in which something waited while something idled."
         yield CounterMetricFamily(f"{PREFIX}idle_while_waiting_seconds", text, value=gate.harm.seconds)
-        text = "Factor on prompt estimates, by the engines' own counts."
-        yield GaugeMetricFamily(f"{PREFIX}prompt_calibration", text, value=gate.calibration.factor)
+        text = "Factor on a class's prompt estimates, by the engines' own counts."
+        yield _gauge(
+            "prompt_calibration", text, "class", {name: gate.accounts.calibration.factor(name) for name, _ in lanes}
+        )
         text = "1 while requests are held, 0 in shadow or open."
         yield GaugeMetricFamily(f"{PREFIX}holding", text, value=1 if gate.holds else 0)
         plan = GaugeMetricFamily(f"{PREFIX}plan_info", "1 for the plan in force.", labels=["fresh", "plan_id"])

@@ -61,6 +61,8 @@ class Request:
     """Estimated from the body's length."""
     key: str = ""
     """Fairness key inside the class; empty: none."""
+    affinity: str = ""
+    """What requests that share a prefix or a session have in common; empty: nothing."""
     attempt: int = 0
     """0 for a first attempt, else the client's retry count."""
     gated: bool = True

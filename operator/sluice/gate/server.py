@@ -22,8 +22,8 @@ from envoy.type.v3 import http_status_pb2
 
 from sluice.gate import wire
 from sluice.gate.desk import Desk
+from sluice.gate.lanes import Lane
 from sluice.gate.request import Refusal, Request
-from sluice.gate.state import Lane
 from sluice.model.gate import (
     ENDPOINT_HEADER,
     PLAN_HEADER,
@@ -128,7 +128,7 @@ class Processor(grpc.GenericRpcHandler):  # type: ignore[misc] # grpc is untyped
             request_id,
             terms.name,
             self._desk.clock(),
-            prompt_tokens(headers.get("content-length"), lane, self._desk.gate.calibration.factor),
+            prompt_tokens(headers.get("content-length"), lane, self._desk.gate.accounts.calibration.factor(terms.name)),
             key=key[:128],
             attempt=attempts(headers),
             gated=is_gated(request_id, terms.enforced_permille),

@@ -5,61 +5,33 @@
     on_end          its stream ended without one   -> its place or its budget is free
     on_tick         time passed                    -> ages, estimates, promises
     on_terms        a new plan, other engines      -> another order
-    on_reading      an engine's gauges             -> KV memory and queues
+    on_reading      an engine's gauges             -> slots, KV memory and queues
+    on_answers_over the proxy's reports            -> slots and KV memory
 
 **Do no harm.** After every event nothing waits that an eligible engine could take: a request
 is put in its queue, admission runs, and only what then still waits may be refused.
 
-**Exactness.** An engine's account moves only in ``_start`` and ``_free``; each request passes
-each of them at most once, whatever order the events come in.
+What was let go, and which engine holds it, is in ``accounts``; here is what waits.
 """
 
 from __future__ import annotations
 
 import math
-import zlib
-from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
 
-from sluice.gate.calibration import Calibration
-from sluice.gate.drain import Drain
+from sluice.gate.accounts import Accounts
 from sluice.gate.engines import Engine, Reading
-from sluice.gate.fair_queue import FairQueue
 from sluice.gate.harm import HarmWatch
 from sluice.gate.lane_table import LaneTable
-from sluice.gate.request import Effects, Freed, Phase, Refusal, Refused, Request
-from sluice.gate.terms import ClassTerms, GateTerms
+from sluice.gate.lanes import Lane
+from sluice.gate.placing import Placement, least_loaded
+from sluice.gate.refusals import aged, over_bounds, refuse
+from sluice.gate.request import Effects, Freed, Phase, Refused, Request
+from sluice.gate.terms import GateTerms
 from sluice.policy.kernels import Late, Order
 
-LONGEST_RETRY_SECONDS = 60.0
 RELEASE_TICKS = 10
 """A queue that need not wait any longer is let go in so many ticks, not at once."""
-
-
-@dataclass(slots=True, eq=False)
-class Lane:
-    """One class at run time."""
-
-    number: int
-    terms: ClassTerms
-    live: FairQueue = field(default_factory=FairQueue)
-    late: FairQueue = field(default_factory=FairQueue)
-    in_prefill: int = 0
-    head_latest: float = math.inf
-
-    @property
-    def waiting(self) -> int:
-        """Requests that wait."""
-        return len(self.live) + len(self.late)
-
-    @property
-    def tokens(self) -> float:
-        """Prompt tokens that wait."""
-        return self.live.tokens + self.late.tokens
-
-    def may_use(self, engine: Engine) -> bool:
-        """Whether the class may be prefilled there."""
-        return not self.terms.pools or engine.terms.pool in self.terms.pools
 
 
 class Gate:
@@ -68,18 +40,20 @@ class Gate:
     def __init__(self, terms: GateTerms, *, holds: bool = True) -> None:
         self.terms = terms
         self.lanes: dict[str, Lane] = {}
-        self.engines: dict[str, Engine] = {}
+        self.accounts = Accounts()
         self.holds = holds
         """False: nothing is held (shadow, kill switch); everything is still accounted for."""
-        self.freed: Counter[Freed] = Counter()
         self.harm = HarmWatch()
-        self.calibration = Calibration()
-        self._in_prefill: dict[Request, None] = {}
+        self._placement = Placement()
         self._queued = 0
         self._release_quota = 0
         self._table = LaneTable(terms.policy, terms.lanes)
-        self._drain = Drain()
-        self._take(terms)
+        self._take(terms, -math.inf)
+
+    @property
+    def engines(self) -> Mapping[str, Engine]:
+        """The replicas by address."""
+        return self.accounts.engines
 
     @property
     def waiting(self) -> int:
@@ -89,20 +63,20 @@ class Gate:
     @property
     def in_prefill(self) -> int:
         """Requests that hold budget."""
-        return len(self._in_prefill)
+        return len(self.accounts.in_prefill)
 
     def on_arrival(self, request: Request, now: float) -> Effects:
         """A request's headers came; its lane must be one of the terms'."""
         effects = Effects([], [])
         lane = self.lanes[request.lane]
         if request.lane in self.terms.closed:
-            effects.refusals.append(self._refuse(lane, request, Refused.CLASS_CLOSED, 0.0))
+            effects.refusals.append(refuse(lane, request, Refused.CLASS_CLOSED))
             return effects
         if not (self.holds and request.gated):
             open_ = self._open_for(lane, now)
             # Not held; what an exact gate would have done is counted.
             request.would_wait = not open_ or lane.waiting > 0
-            engine = self._least_loaded(open_ or [e for e in self.engines.values() if lane.may_use(e)])
+            engine = self._place(lane, request, open_ or self._usable(lane), now)
             self._table.accrue(now)
             self._start(lane, request, engine, now, effects)
             return effects
@@ -110,9 +84,11 @@ class Gate:
             return effects
         self._enqueue(lane, request)
         self._admit(now, effects)
-        if request.phase is Phase.WAITING and (refusal := self._over_bounds(lane, request)):
-            self._leave_queue(lane, request)
-            effects.refusals.append(refusal)
+        if request.phase is Phase.WAITING:
+            wait = self.predicted_wait_seconds(lane)
+            if reason := over_bounds(lane, request, wait):
+                self._leave_queue(lane, request)
+                effects.refusals.append(refuse(lane, request, reason, wait))
         return effects
 
     def on_first_chunk(self, request: Request, now: float) -> Effects:
@@ -138,10 +114,10 @@ class Gate:
     def on_tick(self, now: float) -> Effects:
         """Time passed: call it some twenty times a second."""
         effects = Effects([], [])
-        self._drain.tick(now, busy=self.waiting > 0)
-        for engine in self.engines.values():
-            engine.seen_at = now
-        self._release_overdue(now)
+        self.accounts.tick(now, busy=self.waiting > 0)
+        for request, how in self.accounts.overdue(now, self.terms):
+            self._free(request, how)
+            request.phase = Phase.RELEASED
         self._admit(now, effects)
         if self.holds:
             self._expire(now, effects)
@@ -158,7 +134,7 @@ class Gate:
         credit, accrued = self._table.credit(), self._table.accrued
         self._table = LaneTable(terms.policy, terms.lanes)
         self._table.remember(credit, accrued)
-        self._take(terms)
+        self._take(terms, now)
         if self.engines:
             self._admit(now, effects)
         return effects
@@ -166,11 +142,15 @@ class Gate:
     def on_reading(self, engine: str, reading: Reading, now: float) -> Effects:
         """An engine's gauges."""
         effects = Effects([], [])
-        if account := self.engines.get(engine):
-            if (counted := account.counted_since(reading)) is not None:
-                self.calibration.add(account.finished_tokens, counted)
-            account.read(reading, now)
+        if self.accounts.read(engine, reading, now):
             self._admit(now, effects)
+        return effects
+
+    def on_answers_over(self, reports: Iterable[tuple[str, str]], now: float) -> Effects:
+        """Answers are over, by the proxy's report: (request id, address of the replica that gave it)."""
+        effects = Effects([], [])
+        self.accounts.over(reports, self.lanes)
+        self._admit(now, effects)
         return effects
 
     def set_holding(self, holds: bool) -> None:
@@ -180,7 +160,7 @@ class Gate:
 
     def predicted_wait_seconds(self, lane: Lane) -> float:
         """Time until what goes before the lane's newest request has been prefilled, at the rate of late."""
-        rate = self._drain.rate or self._lawful_rate()
+        rate = self.accounts.tokens_per_second()
         ahead = sum(other.live.tokens for other in self.lanes.values() if self._goes_before(other, lane))
         return ahead / rate if rate > 0 else 0.0
 
@@ -188,7 +168,7 @@ class Gate:
         """Whether the invariant is broken: something waits that an open engine could take."""
         return any(lane.waiting and self._open_for(lane, now) for lane in self.lanes.values())
 
-    def _take(self, terms: GateTerms) -> None:
+    def _take(self, terms: GateTerms, now: float) -> None:
         """Take over lanes and engines; what is gone stays as long as requests hold on to it."""
         self.terms = terms
         lanes = {}
@@ -196,25 +176,19 @@ class Gate:
             lane = self.lanes.get(entry.name) or Lane(number, entry)
             lane.number, lane.terms = number, entry
             lanes[entry.name] = lane
-        orphans = [request for name, lane in self.lanes.items() if name not in lanes for request in _everyone(lane)]
+        orphans = [request for name, lane in self.lanes.items() if name not in lanes for request in lane]
         if orphans and not lanes:
             raise ValueError("terms without a class, while requests wait")
         old = self.lanes
         self.lanes = lanes
         for request in orphans:
-            lane = old[request.lane]
-            self._pull(lane, request)
+            old[request.lane].pull(request)
             request.lane = next(reversed(lanes))  # a class that is gone waits with the last one
             lanes[request.lane].live.push(request)
-        engines = {}
-        for replica in terms.engines:
-            engine = self.engines.get(replica.name) or Engine(replica)
-            engine.terms = replica
-            engines[replica.name] = engine
-        self.engines = engines  # an engine that is gone lives on in the requests that hold it
+        self.accounts.take(terms, now)
         for lane in self.lanes.values():
             lane.in_prefill = 0
-        for request in self._in_prefill:
+        for request in self.accounts.in_prefill:
             if request.lane in self.lanes:
                 self.lanes[request.lane].in_prefill += 1
         for lane in self.lanes.values():
@@ -230,7 +204,7 @@ class Gate:
         if self.terms.policy.late is not Late.IGNORE:
             latest = self._table.latest_start(lane.number, request.arrival, request.prompt_tokens)
             request.late = latest < now
-        self._start(lane, request, self._least_loaded(open_), now, effects)
+        self._start(lane, request, self._place(lane, request, open_, now), now, effects)
         return True
 
     def _enqueue(self, lane: Lane, request: Request) -> None:
@@ -242,12 +216,8 @@ class Gate:
     def _leave_queue(self, lane: Lane, request: Request) -> None:
         request.phase = Phase.OVER
         self._queued -= 1
-        self._pull(lane, request)
+        lane.pull(request)
         self._show(lane)
-
-    def _pull(self, lane: Lane, request: Request) -> None:
-        if not lane.live.remove(request):
-            lane.late.remove(request)
 
     def _show(self, lane: Lane) -> None:
         """Enter the lane's heads into the kernels' record."""
@@ -280,7 +250,7 @@ class Gate:
             request = (lane.late if late else lane.live).pop()
             request.late = late
             self._show(lane)
-            engine = self._least_loaded([one for one in open_ if lane.may_use(one)])
+            engine = self._place(lane, request, [one for one in open_ if lane.may_use(one)], now)
             self._start(lane, request, engine, now, effects)
             if engine is not None and not engine.is_open(now):
                 open_.remove(engine)
@@ -309,7 +279,7 @@ class Gate:
             while left > 0 and lane.waiting:
                 request = (lane.live if lane.live else lane.late).pop()
                 left -= 1
-                engine = self._least_loaded([e for e in self.engines.values() if lane.may_use(e)])
+                engine = self._place(lane, request, self._usable(lane), now)
                 self._start(lane, request, engine, now, effects)
             self._show(lane)
 
@@ -325,7 +295,7 @@ class Gate:
                 request.late = True
                 if lane.terms.refuse_late and not self._open_for(lane, now):
                     self._queued -= 1
-                    effects.refusals.append(self._refuse(lane, request, Refused.PROMISE_LOST, 0.0))
+                    effects.refusals.append(refuse(lane, request, Refused.PROMISE_LOST))
                 else:
                     lane.late.push(request)
                 self._show(lane)
@@ -333,77 +303,38 @@ class Gate:
                 self._show(lane)
 
     def _start(self, lane: Lane, request: Request, engine: Engine | None, now: float, effects: Effects) -> None:
-        """Let ``request`` go; without any engine known there is nothing to account for."""
+        """Let ``request`` go."""
         if request.phase is Phase.WAITING:
             self._queued -= 1
-        request.phase, request.started, request.engine = Phase.PREFILL, now, engine
-        self._in_prefill[request] = None
+        self.accounts.start(request, engine, now, self.terms)
         lane.in_prefill += 1
         self._table.record_start(lane.number)
-        request.release_at = math.inf
-        if engine is not None:
-            engine.start(request.prompt_tokens, now)
-            seconds = engine.unfinished_tokens / engine.terms.prefill_tokens_per_second
-            if seconds > 0:
-                allowed = max(self.terms.release_floor_seconds, self.terms.release_factor * seconds)
-                request.release_at = now + allowed
         effects.starts.append(request)
 
     def _free(self, request: Request, how: Freed) -> None:
-        del self._in_prefill[request]
-        self.freed[how] += 1
-        if request.engine is not None:
-            request.engine.finish(request.prompt_tokens, leaves=how is Freed.ENDED)
-            if how is Freed.FIRST_CHUNK:
-                request.engine.finished_tokens += request.prompt_tokens
-        self._drain.add(request.prompt_tokens)
+        self.accounts.free(request, how)
         if lane := self.lanes.get(request.lane):
             lane.in_prefill -= 1
             self._table.set(lane.number, "in_prefill", lane.in_prefill)
 
-    def _release_overdue(self, now: float) -> None:
-        """Free by the law's estimate, and at the hard deadline."""
-        hard = now - self.terms.hard_deadline_seconds
-        overdue = [one for one in self._in_prefill if one.release_at <= now or one.started <= hard]
-        for request in overdue:
-            self._free(request, Freed.ESTIMATE if request.release_at <= now else Freed.HARD_DEADLINE)
-            request.phase = Phase.RELEASED
+    def _place(self, lane: Lane, request: Request, engines: Sequence[Engine], now: float) -> Engine | None:
+        """One of ``engines``; None where there is none."""
+        if self.terms.places:
+            return self._placement.choose(lane, request, engines, self.engines.values(), now)
+        return least_loaded(engines)
+
+    def _usable(self, lane: Lane) -> list[Engine]:
+        return [engine for engine in self.engines.values() if lane.may_use(engine)]
 
     def _expire(self, now: float, effects: Effects) -> None:
         """Refuse what waited as long as its class allows."""
         for lane in self.lanes.values():
-            moment = now - lane.terms.max_wait_seconds
-            for request in lane.live.older_than(moment) + lane.late.older_than(moment):
+            for request in aged(lane, now):
                 self._leave_queue(lane, request)
-                effects.refusals.append(self._refuse(lane, request, Refused.WAITED_TOO_LONG, 0.0))
-
-    def _over_bounds(self, lane: Lane, request: Request) -> Refusal | None:
-        """Why a request that cannot start now may not wait either."""
-        terms = lane.terms
-        if lane.waiting > terms.max_waiting:
-            return self._refuse(lane, request, Refused.QUEUE_FULL, self.predicted_wait_seconds(lane))
-        if request.key and lane.live.of_key(request.key) > max(1.0, terms.key_share * terms.max_waiting):
-            return self._refuse(lane, request, Refused.KEY_SHARE, self.predicted_wait_seconds(lane))
-        wait = self.predicted_wait_seconds(lane)
-        if wait > terms.max_wait_seconds:
-            return self._refuse(lane, request, Refused.WAIT_TOO_LONG, wait)
-        return None
-
-    def _refuse(self, lane: Lane, request: Request, reason: Refused, wait: float) -> Refusal:
-        """A refusal with a time to come back that differs from request to request."""
-        request.phase = Phase.OVER
-        over = max(1.0, min(LONGEST_RETRY_SECONDS / 2, wait - lane.terms.max_wait_seconds))
-        jitter = zlib.crc32(request.request_id.encode()) / 0xFFFFFFFF
-        return Refusal(request, reason, over * (1.0 + jitter), wait)
+                effects.refusals.append(refuse(lane, request, Refused.WAITED_TOO_LONG))
 
     def _open_for(self, lane: Lane, now: float) -> list[Engine]:
         return [engine for engine in self.engines.values() if lane.may_use(engine) and engine.is_open(now)]
-
-    def _lawful_rate(self) -> float:
-        """Prefill tokens per second by the law; 0 where no law says so."""
-        rates = [engine.terms.prefill_tokens_per_second for engine in self.engines.values() if engine.terms.ready]
-        total = sum(rates)
-        return total if math.isfinite(total) else 0.0
 
     def _goes_before(self, other: Lane, lane: Lane) -> bool:
         """Whether what waits in ``other`` goes before a new request of ``lane``."""
@@ -418,13 +349,3 @@ class Gate:
             for one in (other, lane)
         ]
         return ranks[0] <= ranks[1]
-
-    @staticmethod
-    def _least_loaded(engines: list[Engine]) -> Engine | None:
-        if len(engines) < 2:
-            return engines[0] if engines else None
-        return min(engines, key=lambda engine: (engine.unfinished_tokens, engine.unfinished_requests))
-
-
-def _everyone(lane: Lane) -> list[Request]:
-    return [*lane.live, *lane.late]

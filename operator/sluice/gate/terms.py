@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from sluice.gate.engines import EngineTerms
 from sluice.policy.admission import AdmissionPolicy, LaneTerms
@@ -27,6 +28,10 @@ class ClassTerms:
     max_wait_seconds: float = 60.0
     refuse_late: bool = False
     fairness_header: str | None = None
+    affinity_header: str | None = None
+    """Requests with the same value of this header share a prefix or a session."""
+    split: Mapping[str, float] = field(default_factory=dict)
+    """Planned share of the class's requests, by pool; empty: the plan does not say."""
     key_share: float = 0.5
     """Of ``max_waiting`` that one fairness key may fill."""
     closable: bool = False
@@ -45,6 +50,8 @@ class GateTerms:
     policy: AdmissionPolicy = BANDS
     plan_id: str = ""
     closed: frozenset[str] = frozenset()
+    places: bool = False
+    """Whether the gate names the replica; else the proxy chooses, and the least loaded is charged."""
     hard_deadline_seconds: float = 300.0
     """A budget is freed at the latest so long after the start."""
     release_factor: float = 2.0

@@ -253,13 +253,13 @@ def test_estimates_follow_the_engines_own_counts() -> None:
     gate = Gate(terms(lane("chat")))
     counted = 0.0
     for second in range(1200):
-        one = request(second, tokens=122.0 * gate.calibration.factor)
+        one = request(second, tokens=122.0 * gate.accounts.calibration.factor("chat"))
         gate.on_arrival(one, float(second))
         gate.on_first_chunk(one, second + 0.1)
         counted += 100.0
         seen = Reading(running=0.0, waiting=0.0, kv_usage=0.0, preemptions=0.0, prompt_tokens=counted)
         gate.on_reading("one", seen, second + 0.2)
-    assert gate.calibration.factor == pytest.approx(100.0 / 122.0, abs=0.03)
+    assert gate.accounts.calibration.factor("chat") == pytest.approx(100.0 / 122.0, abs=0.03)
 
 
 @pytest.mark.parametrize("counts", [[5e6, 5e6, 1e7], [1e6, 0.0, 1e6], [None, None, None]])
@@ -272,4 +272,4 @@ def test_counts_of_something_else_correct_nothing(counts: list[float | None]) ->
             gate.on_first_chunk(one, second + 0.1)
         seen = Reading(running=0.0, waiting=0.0, kv_usage=0.0, preemptions=0.0, prompt_tokens=counted)
         gate.on_reading("one", seen, second + 0.2)
-    assert gate.calibration.factor == 1.0
+    assert gate.accounts.calibration.factor("chat") == 1.0

@@ -84,7 +84,7 @@ def test_one_tenant_fills_only_its_share_of_the_queue_and_goes_in_turns() -> Non
     gate.on_arrival(request(20, key="quiet"), 0.0)
     order = []
     for _ in range(3):
-        first = next(iter(gate._in_prefill))
+        first = next(iter(gate.accounts.in_prefill))
         effects = gate.on_first_chunk(first, 1.0)
         order += [one.key for one in effects.starts]
     assert "quiet" in order[:2], "the quiet tenant does not wait for all of the loud one"
@@ -100,7 +100,7 @@ def test_a_client_that_leaves_frees_what_it_held(phase: str) -> None:
         gate.on_end(third, 1.0)
         assert gate.waiting == 1
     else:
-        first = next(iter(gate._in_prefill))
+        first = next(iter(gate.accounts.in_prefill))
         assert gate.on_end(first, 1.0).starts[0] is third
     assert third.phase in (Phase.OVER, Phase.PREFILL)
 
@@ -129,9 +129,9 @@ def test_a_first_token_that_does_not_come_frees_its_budget_in_the_end(rate: floa
     gate.on_tick(1.9)
     assert gate.in_prefill == 1
     gate.on_tick(at)
-    assert (gate.in_prefill, gate.freed[how], one.phase) == (0, 1, Phase.RELEASED)
+    assert (gate.in_prefill, gate.accounts.freed[how], one.phase) == (0, 1, Phase.RELEASED)
     gate.on_first_chunk(one, at + 1.0)
-    assert gate.freed[Freed.FIRST_CHUNK] == 0
+    assert gate.accounts.freed[Freed.FIRST_CHUNK] == 0
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_what_can_keep_its_promise_goes_before_what_cannot() -> None:
     late, live = request(3), request(4, "batch")
     gate.on_arrival(late, 0.0)
     gate.on_arrival(live, 0.1)
-    first = next(iter(gate._in_prefill))
+    first = next(iter(gate.accounts.in_prefill))
     assert gate.on_first_chunk(first, 2.0).starts == [live, late]
     assert late.late
 

@@ -1,0 +1,34 @@
+"""Why a request may not wait, and when its client shall come back."""
+
+from __future__ import annotations
+
+import zlib
+
+from sluice.gate.lanes import Lane
+from sluice.gate.request import Phase, Refusal, Refused, Request
+
+LONGEST_RETRY_SECONDS = 60.0
+
+
+def over_bounds(lane: Lane, request: Request, wait_seconds: float) -> Refused | None:
+    """Why a request that cannot start now may not wait either; it stands in its lane's queue."""
+    terms = lane.terms
+    if lane.waiting > terms.max_waiting:
+        return Refused.QUEUE_FULL
+    if request.key and lane.of_key(request.key) > max(1.0, terms.key_share * terms.max_waiting):
+        return Refused.KEY_SHARE
+    return Refused.WAIT_TOO_LONG if wait_seconds > terms.max_wait_seconds else None
+
+
+def refuse(lane: Lane, request: Request, reason: Refused, wait_seconds: float = 0.0) -> Refusal:
+    """A refusal with a time to come back that differs from request to request."""
+    request.phase = Phase.OVER
+    over = max(1.0, min(LONGEST_RETRY_SECONDS / 2, wait_seconds - lane.terms.max_wait_seconds))
+    jitter = zlib.crc32(request.request_id.encode()) / 0xFFFFFFFF
+    return Refusal(request, reason, over * (1.0 + jitter), wait_seconds)
+
+
+def aged(lane: Lane, now: float) -> list[Request]:
+    """What waited as long as its class allows."""
+    moment = now - lane.terms.max_wait_seconds
+    return lane.live.older_than(moment) + lane.late.older_than(moment)
