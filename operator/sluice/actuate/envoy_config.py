@@ -74,12 +74,12 @@ def render(order: Order, root: str) -> dict[str, Document]:
     addresses = {pool.name: _replicas(pool, order) for pool in fleet.pools}  # once, not once per class
     for workload in served:
         name = files_cluster(fleet.namespace, workload.name)
-        files[f"eds/{name}.json"] = _discovery([_endpoints(name, workload, order, addresses)])
-    files["cds.json"] = _discovery(
+        files[f"eds/{name}.json"] = discovery([_endpoints(name, workload, order, addresses)])
+    files["cds.json"] = discovery(
         _cluster(files_cluster(fleet.namespace, workload.name), root, fleet) for workload in served
     )
-    files["runtime/limits.json"] = _discovery([_runtime(order, served)])
-    files["rds.json"] = _discovery([_routes(order, served)])
+    files["runtime/limits.json"] = discovery([_runtime(order, served)])
+    files["rds.json"] = discovery([_routes(order, served)])
     return files
 
 
@@ -122,6 +122,7 @@ def _listener(fleet: Fleet, root: str) -> Document:
         "stream_idle_timeout": "0s",  # an answer that is computed for minutes is silent, not lost
         "rds": {"route_config_name": FILES_ROUTES, "config_source": _file(f"{root}/rds.json", root)},
         **({"early_header_mutation_extensions": envoy_gate.early_mutations()} if gated else {}),
+        **({"access_log": [envoy_gate.access_log()]} if gated else {}),
         "http_filters": [
             {
                 "name": "envoy.filters.http.local_ratelimit",  # idle here; a route with a limit configures it
@@ -310,7 +311,7 @@ def _runtime(order: Order, served: Iterable[WorkloadClass]) -> Document:
     return {"@type": f"{TYPE_URL}.service.runtime.v3.Runtime", "name": FILES_RUNTIME_LAYER, "layer": layer}
 
 
-def _discovery(resources: Iterable[Mapping[str, Any]]) -> Document:
+def discovery(resources: Iterable[Mapping[str, Any]]) -> Document:
     """A discovery response whose version is a digest of its content."""
     listed = list(resources)
     digest = hashlib.sha256(json.dumps(listed, sort_keys=True).encode()).hexdigest()

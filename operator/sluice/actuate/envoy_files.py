@@ -16,13 +16,15 @@ from pathlib import Path
 
 from sluice.actuate import envoy_config
 from sluice.actuate.atomic_file import replace_text, text_at
-from sluice.actuate.order import steps
+from sluice.actuate.envoy_opening import opened_routes, opened_runtime
+from sluice.actuate.order import has_limits, steps, without_limits
 from sluice.actuate.port import Order, targets_from_json, targets_to_json
 from sluice.model.decision import Receipt, Targets
 from sluice.model.fleet import Fleet
 from sluice.model.reasons import ConditionType, Finding, Reason
 
 FOLDER = "envoy"
+LIMITS = "runtime/limits.json"
 KEPT_TARGETS = "targets.json"
 """What was ordered last: a restarted operator goes on from it."""
 
@@ -78,6 +80,37 @@ class EnvoyFiles:
 
     def standing(self, fleet: Fleet) -> Targets | None:
         """The targets that were written last; None where none can be read."""
+        del fleet
+        return self._kept()
+
+    def open_unless(self, living: frozenset[str]) -> Receipt:
+        """Lift every limit where the fleet that these files were made for is none of ``living`` (``namespace/name``).
+
+        Nobody is left to declare it, so the files themselves are all there is to go by.
+        """
+        try:
+            if self._fleet() in living or (targets := self._kept()) is None or not has_limits(targets):
+                return Receipt()
+            opened = {
+                "rds.json": _text(opened_routes(json.loads(text_at(self._root / "rds.json") or ""))),
+                LIMITS: _text(opened_runtime(json.loads(text_at(self._root / LIMITS) or ""))),
+                KEPT_TARGETS: targets_to_json(without_limits(targets)),
+            }
+            return Receipt(
+                written=tuple(self._label(name) for name in opened if _replace(self._root / name, opened[name]))
+            )
+        except OSError as error:
+            return Receipt(problems=(_write_failed(self._root, error),))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            message = f"the files below {self._root} are not ours any longer: nothing was lifted there"
+            finding = Finding(condition=ConditionType.PROGRAMMED, reason=Reason.WRITE_FAILED, message=message)
+            return Receipt(problems=(finding,))
+
+    def _fleet(self) -> str:
+        """``namespace/name`` of the fleet that the files were made for; empty where there are none."""
+        return str(json.loads(text_at(self.bootstrap) or "{}").get("node", {}).get("id", ""))
+
+    def _kept(self) -> Targets | None:
         text = text_at(self._root / KEPT_TARGETS)
         return None if text is None else targets_from_json(text)
 

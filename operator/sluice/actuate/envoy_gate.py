@@ -2,7 +2,8 @@
 
 The filter asks the gate about the headers of a request and about the first chunk of its
 answer's body; the gate ends its stream there. Response headers are not sent, bodies of
-requests never. What lets everything through when the gate is gone, slow or frozen:
+requests never. When the whole answer is over, an entry of the access log tells the gate.
+What lets everything through when the gate is gone, slow or frozen:
 
 * ``failure_mode_allow``: a stream that breaks lets its request pass;
 * HTTP/2 pings every second: a process that no longer runs is noticed within two;
@@ -31,6 +32,8 @@ from sluice.model.gate import (
     MESSAGE_TIMEOUT_SECONDS,
     OWN_HEADERS,
     PLAN_HEADER,
+    REPORT_BYTES,
+    REPORT_SECONDS,
     REQUEST_ID_HEADER,
     ROUTE_ATTRIBUTE,
     WAITED_HEADER,
@@ -100,6 +103,24 @@ def answer_headers() -> list[Document]:
         }
         for name in COPIED_HEADERS
     ]
+
+
+def access_log() -> Document:
+    """Reports the end of every answer that the gate let begin, and of nothing else."""
+    return {
+        "name": "envoy.access_loggers.http_grpc",
+        "filter": {"header_filter": {"header": {"name": PLAN_HEADER, "present_match": True}}},
+        "typed_config": {
+            "@type": f"{TYPE_URL}.extensions.access_loggers.grpc.v3.HttpGrpcAccessLogConfig",
+            "common_config": {
+                "log_name": FILES_GATE_CLUSTER,
+                "transport_api_version": "V3",
+                "grpc_service": {"envoy_grpc": {"cluster_name": FILES_GATE_CLUSTER}},
+                "buffer_flush_interval": f"{REPORT_SECONDS}s",
+                "buffer_size_bytes": REPORT_BYTES,
+            },
+        },
+    }
 
 
 def cluster(fleet: Fleet) -> Document:

@@ -37,6 +37,12 @@ UNBOUNDED = 4_294_967_295
 """The largest threshold that the fields take."""
 
 
+def open_thresholds() -> Document:
+    """Thresholds that nothing reaches, all four: one that is left out would stand at 1024."""
+    names = ("maxConnections", "maxPendingRequests", "maxParallelRequests", "maxParallelRetries")
+    return dict.fromkeys(names, UNBOUNDED)
+
+
 def policies(order: Order) -> tuple[Document, ...]:
     """The BackendTrafficPolicies of all classes that need one."""
     documents = (_policy(order, workload, order.targets.of(workload.name)) for workload in order.classes)
@@ -59,10 +65,9 @@ def _policy(order: Order, workload: WorkloadClass, target: ClassTarget | None) -
         "targetRefs": [{"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "name": route, "sectionName": rule}],
         "mergeType": "StrategicMerge",
         "circuitBreaker": {
+            **open_thresholds(),
             "maxConnections": _connections(order, workload),
-            "maxPendingRequests": UNBOUNDED,
             "maxParallelRequests": UNBOUNDED if limit is None else in_flight_per_proxy(limit, order.proxies),
-            "maxParallelRetries": UNBOUNDED,
         },
     }
     if target.rate_limit is not None:

@@ -50,6 +50,23 @@ def _held(before: ClassTarget | None, tight: ClassTarget) -> ClassTarget:
     return replace(tight, weights=before.weights)
 
 
+def without_limits(targets: Targets) -> Targets:
+    """The same weights, and nothing refused: how Enforce is left."""
+    opened = (
+        replace(target, rate_limit=None, burst=None, in_flight_limit=None, fence=None) for target in targets.classes
+    )
+    return replace(targets, classes=tuple(opened))
+
+
+def has_limits(targets: Targets) -> bool:
+    """Whether any class is limited."""
+    return any(
+        limit is not None
+        for target in targets.classes
+        for limit in (target.rate_limit, target.in_flight_limit, target.fence)
+    )
+
+
 def breaker(target: ClassTarget) -> int | None:
     """The one in-flight threshold that a proxy can hold: the limit or the fence, whichever is tighter."""
     return _least(target.in_flight_limit, target.fence)

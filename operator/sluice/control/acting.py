@@ -10,14 +10,15 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 
+from sluice.actuate.order import has_limits, without_limits
 from sluice.actuate.port import Actuator, Order
 from sluice.control.gathering import Gathered
 from sluice.control.memory import Memory
 from sluice.control.metrics import Metrics
 from sluice.control.ports import FleetKey
 from sluice.control.workers import Overloaded, StillRunning, Workers
-from sluice.model.decision import ClassTarget, Decision, Receipt, Targets
-from sluice.model.fleet import Fleet, Mode
+from sluice.model.decision import Decision, Receipt, Targets
+from sluice.model.fleet import DataPlaneKind, Fleet, GateUse, Mode
 from sluice.model.reasons import ConditionType, Finding, Reason
 
 log = logging.getLogger("sluice.acting")
@@ -49,9 +50,9 @@ class Acting:
             if targets is None:
                 return None, ""
             return await self._write(_order(gathered, decision, targets), memory), ""
-        if memory.in_force is not None and _has_limits(memory.in_force):
-            opened = _without_limits(_present(memory.in_force, gathered))
-            return await self._write(_order(gathered, decision, opened), memory), ""
+        if memory.in_force is not None and has_limits(memory.in_force):
+            opened = without_limits(_present(memory.in_force, gathered))
+            return await self._write(_ungated(_order(gathered, decision, opened)), memory), ""
         if fleet.mode is Mode.ADVISE and decision.targets is not None:
             return None, await self._preview(_order(gathered, decision, decision.targets), memory)
         return None, ""
@@ -59,9 +60,9 @@ class Acting:
     async def release(self, key: FleetKey, memory: Memory) -> None:
         """The fleet is gone, or its data plane is: nobody would ever loosen the limits there again, so they go too."""
         _has_caught_up(memory)
-        if memory.ordered is None or not _has_limits(memory.ordered.targets):
+        if memory.ordered is None or not has_limits(memory.ordered.targets):
             return
-        order = replace(memory.ordered, targets=_without_limits(memory.ordered.targets))
+        order = _ungated(replace(memory.ordered, targets=without_limits(memory.ordered.targets)))
         receipt = await self._write(order, memory)
         for problem in receipt.problems:
             log.warning(
@@ -144,22 +145,6 @@ def _present(targets: Targets, gathered: Gathered) -> Targets:
     return replace(targets, classes=tuple(target for target in targets.classes if target.name in names))
 
 
-def _without_limits(targets: Targets) -> Targets:
-    """The same weights, and nothing refused: how Enforce is left."""
-    opened = (
-        replace(target, rate_limit=None, burst=None, in_flight_limit=None, fence=None) for target in targets.classes
-    )
-    return replace(targets, classes=tuple(opened))
-
-
-def _has_limits(targets: Targets) -> bool:
-    return any(map(_is_limited, targets.classes))
-
-
-def _is_limited(target: ClassTarget) -> bool:
-    return any(limit is not None for limit in (target.rate_limit, target.in_flight_limit, target.fence))
-
-
 def _order(gathered: Gathered, decision: Decision, targets: Targets) -> Order:
     return Order(
         fleet=gathered.fleet,
@@ -169,6 +154,14 @@ def _order(gathered: Gathered, decision: Decision, targets: Targets) -> Order:
         supplies=gathered.supplies,
         proxies=gathered.snapshot.observation.proxies_ready,
     )
+
+
+def _ungated(order: Order) -> Order:
+    """The same with no gate on the way, where objects put it there; in Envoy's files it is part of the bootstrap."""
+    plane = order.fleet.data_plane
+    if plane.kind is not DataPlaneKind.ENVOY_GATEWAY:
+        return order
+    return replace(order, fleet=replace(order.fleet, data_plane=replace(plane, gate=GateUse.DISABLED)))
 
 
 def _write_failed(message: str) -> Finding:

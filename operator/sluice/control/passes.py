@@ -68,6 +68,7 @@ class Passes:
         view = self._world.view()
         resource = view.fleet(key)
         if resource is None:
+            await self._leave(key)  # its classes are still there, and so are their limits
             await self._tell_orphans(key, view)
             return ORPHAN_PERIOD_SECONDS
         memory = self._memories.setdefault(key, Memory())
@@ -95,6 +96,9 @@ class Passes:
 
     async def end(self, key: FleetKey) -> None:
         """The fleet is gone, and with it what it measured and limited."""
+        await self._leave(key)
+
+    async def _leave(self, key: FleetKey) -> None:
         memory = self._memories.pop(key, None)
         await self._observations.forget(key)
         if memory is not None:
@@ -165,7 +169,12 @@ class Passes:
         await self._tell(Account(key=key, now=self._clock.now(), resource=None, classes=classes, findings=findings))
 
     async def _tell_unresolved(self, declared: Declared, memory: Memory) -> None:
-        """A fleet that cannot be built (no profile): what is in force stays, and the reason is told."""
+        """A fleet that cannot be built (no profile): what is in force stays, and the reason is told.
+
+        Unless it enforces no longer: leaving Enforce needs no plan.
+        """
+        if declared.resource.spec.mode is not Mode.ENFORCE:
+            await self._acting.release(declared.key, memory)
         findings = declared.findings
         await self._tell(
             Account(

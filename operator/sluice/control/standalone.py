@@ -16,6 +16,7 @@ from pathlib import Path
 
 from sluice.actuate.envoy_files import EnvoyFiles
 from sluice.actuate.port import Actuator
+from sluice.control.caretaking import Caretaker, FilesPremises
 from sluice.control.dataplanes import PlanFileOnly, Unsupported
 from sluice.control.directory import DirectoryWorld
 from sluice.control.events import Event, EventType
@@ -24,7 +25,7 @@ from sluice.control.loop import Loop
 from sluice.control.metrics import Metrics
 from sluice.control.observing import Observations
 from sluice.control.passes import Passes
-from sluice.control.ports import SystemClock
+from sluice.control.ports import SystemClock, World
 from sluice.control.probes import ProbeServer
 from sluice.control.telling import Telling
 from sluice.control.workers import Crews
@@ -64,8 +65,9 @@ class LogRecorder:
 class DataPlanes:
     """Chooses a fleet's actuator; one Envoy belongs to one fleet."""
 
-    def __init__(self, out: Path) -> None:
-        self._files = EnvoyFiles(out)
+    def __init__(self, out: Path, world: World) -> None:
+        self.files = EnvoyFiles(out)
+        self._world = world
         self._plans = PlanFileOnly(out)
         self._owner: str | None = None
 
@@ -73,12 +75,13 @@ class DataPlanes:
         """The actuator that ``fleet`` declares."""
         match fleet.data_plane.kind:
             case DataPlaneKind.ENVOY_FILES:
-                self._owner = self._owner or fleet.key
+                if self._owner not in {"/".join(key) for key in self._world.view().fleet_keys}:
+                    self._owner = fleet.key
                 if self._owner != fleet.key:
                     return Unsupported(
                         f"the Envoy files here belong to fleet {self._owner}; give this one its own --out"
                     )
-                return self._files
+                return self.files
             case DataPlaneKind.CONFIG_MAP:
                 return self._plans
             case DataPlaneKind.ENVOY_GATEWAY:
@@ -93,10 +96,12 @@ async def run_standalone(settings: StandaloneSettings, started: asyncio.Event | 
     world.load()
     observations = Observations(Observer.of, world, clock)
     telling = Telling(sink=statuses, recorder=LogRecorder(), metrics=metrics)
+    planes = DataPlanes(settings.out, world)
+    caretaker = Caretaker(world=world, premises=FilesPremises(planes.files, crews.writing), clock=clock)
     passes = Passes(
         world=world,
         observations=observations,
-        actuator_of=DataPlanes(settings.out).of,
+        actuator_of=planes.of,
         telling=telling,
         clock=clock,
         metrics=metrics,
@@ -117,6 +122,7 @@ async def run_standalone(settings: StandaloneSettings, started: asyncio.Event | 
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(world.watch())
             tasks.create_task(loop.run())
+            tasks.create_task(caretaker.keep())
 
 
 async def run_until_stopped(settings: StandaloneSettings) -> None:

@@ -12,6 +12,7 @@ from tests.unit.actuate.fleets import fleet, order, pool, routed, target, worklo
 
 from sluice.actuate.envoy_files import EnvoyFiles
 from sluice.actuate.port import Order
+from sluice.model.decision import Receipt
 from sluice.model.fleet import DataPlaneKind, Endpoint, HeaderMatch, TrafficMatch
 from sluice.model.reasons import Reason
 from sluice.model.signal import Source
@@ -166,3 +167,43 @@ def test_it_heals_when_the_folder_is_back(tmp_path: Path) -> None:
 )
 def test_what_the_files_cannot_say_is_a_finding(tmp_path: Path, one: Order, reason: Reason) -> None:
     assert [problem.reason for problem in EnvoyFiles(tmp_path).act(one).problems] == [reason]
+
+
+ROUTES, RUNTIME = "envoy/rds.json", "envoy/runtime/limits.json"
+
+
+def test_files_of_a_fleet_that_is_gone_are_opened_and_nothing_else_of_them_changes(tmp_path: Path) -> None:
+    pairs = [(workload(name), target(name, rate_limit=2.0, burst=3, fence=9)) for name in ("chat", "code")]
+    actuator = EnvoyFiles(tmp_path)
+    actuator.act(order(KIND, *pairs))
+    before = {path: path.read_text() for path in tmp_path.rglob("*.json")}
+    assert actuator.open_unless(frozenset({"demo/fleet"})) == Receipt(), "it lives"
+    receipt = actuator.open_unless(frozenset({"demo/other"}))
+    assert set(receipt.written) == {ROUTES, RUNTIME, "envoy/targets.json"}
+    assert not receipt.problems
+    changed = {path for path in before if path.read_text() != before[path]}
+    assert {str(path.relative_to(tmp_path)) for path in changed} == set(receipt.written)
+    found = actuator.standing(fleet(KIND))
+    assert found is not None
+    assert {one.rate_limit for one in found.classes} | {one.fence for one in found.classes} == {None}
+    assert actuator.open_unless(frozenset()) == Receipt(), "once is enough"
+    # What it wrote is what an order without limits would have written.
+    opened = (tmp_path / ROUTES).read_text(), (tmp_path / RUNTIME).read_text()
+    other = EnvoyFiles(tmp_path / "other")
+    other.act(order(KIND, *((one, target(one.name)) for one, _ in pairs)))
+    reference = [(tmp_path / "other" / name).read_text() for name in (ROUTES, RUNTIME)]
+    assert [text.replace(str(tmp_path / "other"), str(tmp_path)) for text in reference] == list(opened)
+
+
+@pytest.mark.parametrize("damage", ["", "[]", '{"resources": 3}'])
+def test_files_that_are_not_ours_any_longer_are_left_and_told(tmp_path: Path, damage: str) -> None:
+    actuator = EnvoyFiles(tmp_path)
+    actuator.act(order(KIND, (workload(), target(rate_limit=2.0, burst=3))))
+    (tmp_path / ROUTES).write_text(damage)
+    receipt = actuator.open_unless(frozenset())
+    assert [finding.reason for finding in receipt.problems] == [Reason.WRITE_FAILED]
+    assert (tmp_path / ROUTES).read_text() == damage
+
+
+def test_an_empty_folder_has_nothing_to_open(tmp_path: Path) -> None:
+    assert EnvoyFiles(tmp_path).open_unless(frozenset()) == Receipt()

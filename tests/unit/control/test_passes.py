@@ -365,3 +365,25 @@ async def test_a_class_without_a_fleet_is_told(started: Start) -> None:
     await started(here).run(1)
     status = here.statuses[Ref("WorkloadClass", "default", "decode-heavy")]
     assert {"ResolvedRefs": "FleetNotFound"}.items() <= {c["type"]: c["reason"] for c in status["conditions"]}.items()
+
+
+async def test_a_fleet_that_goes_before_its_classes_takes_its_limits_along(started: Start) -> None:
+    here = Here(view())
+    operator = started(here)
+    await operator.run(3)
+    assert here.limit is not None
+    here.shown = replace(here.shown, fleets=())
+    await operator.run(2)
+    assert here.limit is None
+    assert here.held is not None
+    assert here.held.of("decode-heavy") is not None, "routes and weights stay"
+
+
+@pytest.mark.parametrize(("mode", "stays"), [("Enforce", True), ("Observe", False)])
+async def test_a_fleet_that_cannot_be_resolved_can_still_leave_enforce(started: Start, mode: str, stays: bool) -> None:
+    here = Here(view())
+    operator = started(here)
+    await operator.run(3)
+    here.shown = view(mode, law=False)
+    await operator.run(2)
+    assert (here.limit is not None) == stays

@@ -16,6 +16,7 @@ import kopf
 from sluice.actuate.kinds import Kind
 from sluice.actuate.kubernetes_apply import KubernetesActuator
 from sluice.actuate.port import Actuator
+from sluice.control.caretaking import Caretaker, GatewayPremises
 from sluice.control.cluster import feed
 from sluice.control.cluster.assembly import Assembly
 from sluice.control.cluster.client import ApiError, Cluster, Forbidden, LoginFailed
@@ -141,6 +142,8 @@ class Operator:
             metrics=self.metrics,
             crews=self._crews,
         )
+        premises = GatewayPremises(cluster.api, scope.namespaces, self._reading)
+        self._caretaker = Caretaker(world=self._store, premises=premises, clock=clock)
         self._loop = Loop(world=self._store, passes=passes, clock=clock, metrics=self.metrics)
         self._probes = ProbeServer(healthy=self._loop.healthy, ready=self._loop.ready, metrics=self.metrics)
         self._tasks: list[asyncio.Task[None]] = []
@@ -169,7 +172,7 @@ class Operator:
         log.info(
             "watching", extra={"where": places, "unwatched": ", ".join(sorted(self._scope.unwatched)) or "nothing"}
         )
-        turning = (self._loop.run(), self._resync(), self._proxies.keep())
+        turning = (self._loop.run(), self._resync(), self._proxies.keep(), self._caretaker.keep())
         self._tasks = [asyncio.create_task(task) for task in turning]
 
     async def _end(self) -> None:
