@@ -36,7 +36,7 @@ class Slotted:
         self.draw, self.service, self.slots, self.reported = random.Random(seed), service, slots, reported
         self.gate = Gate(terms(lane("chat"), engines=(engine("one", slots=told, budget_tokens=1e4),)))
         self.account = self.gate.engines["one"]
-        self.account.ends_reported = reported
+        self.gate.accounts.hear(reported=reported)
         self.queue: list[Request] = []
         self.running = 0
         self.number = 0
@@ -91,7 +91,7 @@ class Slotted:
             if self.reported:
                 self.at(now + self.draw.uniform(0.0, REPORT_LAG_SECONDS), "report", request)
         elif what == "report" and request:
-            self.account.residents.ended += 1
+            self.take(self.gate.on_answers_over([(request.request_id, "")], now).starts)
 
     @property
     def idle_share(self) -> float:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from sluice.gate.decision_log import DecisionLog, wall_clock
 from sluice.gate.engines import Reading
@@ -69,6 +69,14 @@ class Desk:
     def read(self, engine: str, reading: Reading) -> None:
         """Gauges of an engine."""
         self._carry_out(self.gate.on_reading(engine, reading, self.clock()))
+
+    def answers_over(self, reports: Iterable[tuple[str, str]]) -> None:
+        """Answers are over: (request id, address of the replica)."""
+        self._carry_out(self.gate.on_answers_over(reports, self.clock()))
+
+    def hear(self, *, reported: bool) -> None:
+        """The proxy's reports of ends begin or cease."""
+        self.gate.accounts.hear(reported=reported)
 
     def take_terms(self, terms: GateTerms, *, fresh: bool) -> None:
         """A new plan, new classes, other engines."""

@@ -1,4 +1,4 @@
-"""The engines' own gauges, twice a second: running, waiting, KV memory, preemptions.
+"""The engines' own gauges, twice a second: running, waiting, KV memory, preemptions, caches.
 
 A replica that does not answer loses nothing: its last reading ages, and the guard it feeds
 opens (``engines.READING_AGE_SECONDS``).
@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable
 import aiohttp
 
 from sluice.gate.engines import Reading
+from sluice.gate.residents import POLL_SECONDS
 
-POLL_SECONDS = 0.5
 TIMEOUT_SECONDS = 1.0
 _LINE = re.compile(rb"^(vllm|sglang):(\w+)(?:\{[^}]*\})? ([0-9.eE+-]+)", re.MULTILINE)
 _CACHE = re.compile(rb"^vllm:cache_config_info\{([^}]*)\}", re.MULTILINE)
@@ -28,6 +28,8 @@ _NAMES = {
     b"token_usage": "kv_usage",
     b"num_preemptions_total": "preemptions",
     b"prompt_tokens_total": "prompt_tokens",
+    b"prefix_cache_queries_total": "prefix_queried_tokens",
+    b"prefix_cache_hits_total": "prefix_hit_tokens",
 }
 
 
@@ -57,6 +59,8 @@ def parse(exposition: bytes) -> Reading | None:
         preemptions=sums.get("preemptions", 0.0),
         kv_token_capacity=capacity or None,
         prompt_tokens=sums.get("prompt_tokens"),
+        prefix_queried_tokens=sums.get("prefix_queried_tokens"),
+        prefix_hit_tokens=sums.get("prefix_hit_tokens"),
     )
 
 

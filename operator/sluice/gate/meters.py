@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from sluice.gate.affinity import AffinityCounts
 from sluice.gate.request import Refusal, Refused, Request
 from sluice.gate.state import Gate
 
@@ -149,19 +150,46 @@ class Meters(Collector):
         yield _gauge("prefill_requests", text, "class", {name: lane.in_prefill for name, lane in lanes})
         unfinished = {name: engine.unfinished_tokens for name, engine in gate.engines.items()}
         yield _gauge("engine_unfinished_tokens", "Unfinished prefill tokens.", "engine", unfinished)
-        freed = {how.value: number for how, number in gate.accounts.freed.items()}
+        accounts = gate.accounts
+        if accounts.answers.reported:
+            here = {name: accounts.answers.resident[name] for name in gate.engines}
+            yield _gauge("engine_resident_requests", "Requests whose answer is not over.", "engine", here)
+        free = {name: slots for name, one in gate.engines.items() if (slots := one.free_slots()) is not None}
+        yield _gauge("engine_free_slots", "Slots that one more request would find free.", "engine", free)
+        text = "1 while the proxy reports the ends of answers."
+        yield GaugeMetricFamily(f"{PREFIX}ends_reported", text, value=int(accounts.answers.reported))
+        yield from _of_affinity(accounts.affinity)
+        freed = {how.value: number for how, number in accounts.freed.items()}
         yield _counter("freed", "Budgets freed, by what freed them.", "how", freed)
         text = "Seconds in which something waited while something idled."
         yield CounterMetricFamily(f"{PREFIX}idle_while_waiting_seconds", text, value=gate.harm.seconds)
         text = "Factor on a class's prompt estimates, by the engines' own counts."
         yield _gauge(
-            "prompt_calibration", text, "class", {name: gate.accounts.calibration.factor(name) for name, _ in lanes}
+            "prompt_calibration", text, "class", {name: accounts.calibration.factor(name) for name, _ in lanes}
         )
         text = "1 while requests are held, 0 in shadow or open."
         yield GaugeMetricFamily(f"{PREFIX}holding", text, value=1 if gate.holds else 0)
         plan = GaugeMetricFamily(f"{PREFIX}plan_info", "1 for the plan in force.", labels=["fresh", "plan_id"])
         plan.add_metric([str(self.fresh).lower(), gate.terms.plan_id], 1)
         yield plan
+
+
+def _of_affinity(counts: AffinityCounts) -> Iterator[Metric]:
+    """Where requests of one key went, and what the engines' caches held of them."""
+    text = "Requests with an affinity key, by where they went relative to the key's last one."
+    requests = CounterMetricFamily(f"{PREFIX}affinity_requests", text, labels=["class", "placed", "served"])
+    for (name, served, placed), number in counts.requests.items():
+        requests.add_metric([name, str(placed).lower(), served.value], number)
+    yield requests
+    for name, text, tokens in (
+        (
+            "prefix_queried_tokens",
+            "Prompt tokens that engines looked up in their prefix caches.",
+            counts.queried_tokens,
+        ),
+        ("prefix_hit_tokens", "Prompt tokens that engines found in their prefix caches.", counts.hit_tokens),
+    ):
+        yield _counter(name, text, "placed", {str(placed).lower(): number for placed, number in tokens.items()})
 
 
 def _counter(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:

@@ -26,6 +26,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from sluice.gate import gauges
+from sluice.gate.access_log import AccessLogs
 from sluice.gate.assembly import Choices
 from sluice.gate.decision_log import DecisionLog
 from sluice.gate.desk import TICK_SECONDS, Desk
@@ -129,7 +130,8 @@ class GateProcess:
         loop.add_signal_handler(signal.SIGUSR1, self._signal, True)
         loop.add_signal_handler(signal.SIGUSR2, self._signal, False)
         processor = Processor(self.desk, self.classify, places=self.settings.places)
-        server, port = await serve(processor, self.settings.listen)
+        logs = AccessLogs(self.desk)
+        server, port = await serve((processor, logs), self.settings.listen)
         runner, http_port = await self._serve_http()
         tasks = [asyncio.create_task(self.desk.run()), asyncio.create_task(self._watch_files())]
         if self.settings.polls_engines:
@@ -139,6 +141,7 @@ class GateProcess:
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
         await self._drain()
+        logs.close()
         await server.stop(STOP_SECONDS)
         for task in (stopping, *tasks):
             task.cancel()

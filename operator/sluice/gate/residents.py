@@ -12,10 +12,12 @@ from __future__ import annotations
 import math
 from collections import deque
 
+from sluice.model.gate import REPORT_SECONDS
+
 POLL_SECONDS = 0.5
 """Time between two readings."""
-REPORT_LAG_SECONDS = 0.1
-"""An end is reported so much later at most: the proxy gathers reports for so long."""
+REPORT_LAG_SECONDS = 2 * REPORT_SECONDS
+"""An end is heard of so much later at most: the proxy gathers reports for half of it."""
 REMEMBERED = 20
 """Intervals between readings whose ends are remembered: ten seconds."""
 

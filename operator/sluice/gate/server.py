@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import math
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import grpc
@@ -212,7 +212,7 @@ def _route(message: messages.ProcessingRequest) -> str:
     return ""
 
 
-async def serve(processor: Processor, address: str) -> tuple[grpc.aio.Server, int]:
+async def serve(handlers: Iterable[grpc.GenericRpcHandler], address: str) -> tuple[grpc.aio.Server, int]:
     """Start serving on ``host:port`` (port 0: a free one); returns the server and its port."""
     server = grpc.aio.server(
         options=[
@@ -223,7 +223,7 @@ async def serve(processor: Processor, address: str) -> tuple[grpc.aio.Server, in
             ("grpc.max_receive_message_length", 1 << 20),  # headers and one chunk
         ]
     )
-    server.add_generic_rpc_handlers((processor,))
+    server.add_generic_rpc_handlers(tuple(handlers))
     port = server.add_insecure_port(address)
     await server.start()
     return server, port

@@ -20,6 +20,11 @@ ROUTE_ATTRIBUTE = "xds.route_name"
 FILES_GATE_CLUSTER = "sluice-gate"
 """Envoy files: the cluster of the gate's process."""
 
+REPORT_SECONDS = 0.05
+"""Envoy gathers the ends of answers for so long before it reports them to the gate."""
+REPORT_BYTES = 16_384
+"""... or until they fill so much; what comes while the gate is away is dropped beyond that."""
+
 LONGEST_WAIT_SECONDS = 60.0
 """No request waits longer at the gate, whatever its class says."""
 MESSAGE_TIMEOUT_SECONDS = 90.0
