@@ -217,6 +217,8 @@ class AdmissionPolicy:
             )
             replicas[target] = _with_one_more(replicas[target], request)
             record_start(rule[0], lanes[i])
+            while self.late is not Late.IGNORE and live[i] and self._is_lost(live[i][0], now, rule[0], lanes[i]):
+                late[i].append(live[i].pop(0))
             _show(lanes, i, live[i], late[i], rule[0])
         memory = Memory(credit=tuple(float(c) for c in lanes["credit"]), accrued=float(rule["accrued"][0]))
         return tuple(starts), memory
@@ -235,12 +237,16 @@ class AdmissionPolicy:
         late: list[list[Waiting]] = [[] for _ in view.lanes]
         for request in view.waiting:
             i = number[request.lane]
-            lost = latest_start(rule, lanes[i], request.arrival, request.prompt_tokens) < now
-            is_late = self.late is not Late.IGNORE and lost and not live[i]
+            is_late = self.late is not Late.IGNORE and not live[i] and self._is_lost(request, now, rule, lanes[i])
             (late if is_late else live)[i].append(request)
         for i in range(len(lanes)):
             _show(lanes, i, live[i], late[i], rule)
         return live, late
+
+    @staticmethod
+    def _is_lost(request: Waiting, now: float, rule: Any, lane: Any) -> bool:
+        """Whether it can no longer keep its promise."""
+        return bool(latest_start(rule, lane, request.arrival, request.prompt_tokens) < now)
 
 
 def _show(lanes: Any, i: int, live: list[Waiting], late: list[Waiting], rule: Any) -> None:

@@ -82,22 +82,27 @@ def tidy(sim: Sim, i: int) -> None:
 @inner
 def demote(sim: Sim, now: float) -> None:
     """Move heads that can no longer keep their promise to the late queue, or refuse them."""
+    for i in range(len(sim.lanes)):
+        _demote_heads(sim, i, now)
+
+
+@inner
+def _demote_heads(sim: Sim, i: int, now: float) -> None:
     late = sim.rule[0].late
     if late == 0:
         return
-    for i in range(len(sim.lanes)):
-        lane = sim.lanes[i]
-        while lane.waiting > 0 and lane.head_latest < now:
-            q = _pop_live(sim, i)
-            lane.waiting -= 1
-            request = sim.requests[q]
-            if late == 2:
-                request.state = 9
-                request.ended = now
-                sim.classes[i].inside -= 1
-            else:
-                _append_late(sim, i, q)
-            tidy(sim, i)
+    lane = sim.lanes[i]
+    while lane.waiting > 0 and lane.head_latest < now:
+        q = _pop_live(sim, i)
+        lane.waiting -= 1
+        request = sim.requests[q]
+        if late == 2:
+            request.state = 9
+            request.ended = now
+            sim.classes[i].inside -= 1
+        else:
+            _append_late(sim, i, q)
+        tidy(sim, i)
 
 
 @inner
@@ -138,6 +143,7 @@ def try_gate(sim: Sim, now: float) -> None:
         else:
             lane.late -= 1
         tidy(sim, i)
+        _demote_heads(sim, i, now)
         record_start(rule, lane)
         _start(sim, q, place(sim, q), now)
 

@@ -48,18 +48,29 @@ def tree_first(trees: Array, which: int) -> int:
 
 
 @inner
-def heap_push(timers: Array, size: int, time: float, what: int) -> int:
-    """Add a timer; returns the new size."""
+def _goes_before(one: Array, time: float, turn: int) -> bool:
+    """Whether a timer goes before (time, turn): of two for the same moment the one that was set first."""
+    return bool(one.time < time or (one.time == time and one.turn < turn))
+
+
+@inner
+def _put(timers: Array, k: int, time: float, turn: int, what: int) -> None:
+    timers[k].time = time
+    timers[k].turn = turn
+    timers[k].what = what
+
+
+@inner
+def heap_push(timers: Array, size: int, time: float, turn: int, what: int) -> int:
+    """Add a timer, ``turn`` being the number of timers set before it; returns the new size."""
     k = size
     while k > 0:
         parent = (k - 1) >> 1
-        if timers[parent].time <= time:
+        if _goes_before(timers[parent], time, turn):
             break
-        timers[k].time = timers[parent].time
-        timers[k].what = timers[parent].what
+        _put(timers, k, timers[parent].time, timers[parent].turn, timers[parent].what)
         k = parent
-    timers[k].time = time
-    timers[k].what = what
+    _put(timers, k, time, turn, what)
     return size + 1
 
 
@@ -67,21 +78,19 @@ def heap_push(timers: Array, size: int, time: float, what: int) -> int:
 def heap_pop(timers: Array, size: int) -> int:
     """Drop the first timer (read it before); returns the new size."""
     size -= 1
-    time, what = timers[size].time, timers[size].what
+    time, turn, what = timers[size].time, timers[size].turn, timers[size].what
     k = 0
     while True:
         child = 2 * k + 1
         if child >= size:
             break
-        if child + 1 < size and timers[child + 1].time < timers[child].time:
+        if child + 1 < size and _goes_before(timers[child + 1], timers[child].time, timers[child].turn):
             child += 1
-        if timers[child].time >= time:
+        if not _goes_before(timers[child], time, turn):
             break
-        timers[k].time = timers[child].time
-        timers[k].what = timers[child].what
+        _put(timers, k, timers[child].time, timers[child].turn, timers[child].what)
         k = child
-    timers[k].time = time
-    timers[k].what = what
+    _put(timers, k, time, turn, what)
     return size
 
 

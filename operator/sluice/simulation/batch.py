@@ -27,12 +27,14 @@ TINY = 1e-6
 def _advance_prompts(sim: Sim, replica: Array, tokens: float) -> None:
     """Spend computed prompt tokens on the unfinished prompts, in order."""
     q = replica.head
+    whole = sim.core[0].whole_prompts
     while q >= 0 and tokens > 0.0:
         request = sim.requests[q]
         spent = min(tokens, request.left)
         request.left -= spent
         tokens -= spent
-        replica.owed -= spent
+        if not whole:
+            replica.owed -= spent
         q = request.next
 
 
@@ -121,7 +123,8 @@ def _preempt(sim: Sim, r: int) -> None:
         replica.tail = q
     replica.head = q
     replica.listed += 1
-    replica.owed += resident
+    if not sim.core[0].whole_prompts:
+        replica.owed += resident
     sim.core[0].preemptions += 1
 
 

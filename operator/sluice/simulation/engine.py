@@ -61,7 +61,10 @@ def _collect_prompts(sim: Sim, r: int, now: float) -> None:
             replica.tail = -1
         replica.prefills -= 1
         replica.listed -= 1
-        replica.owed -= request.left
+        if not option.whole_prompts:
+            replica.owed -= request.left
+        elif request.prefilled < 0.0:
+            replica.owed -= request.work
         request.left = 0.0
         _first_token(sim, q, now)
         if request.todo <= TINY:
@@ -206,7 +209,7 @@ def _refuses(sim: Sim, i: int, now: float) -> bool:
         entry.limit_tokens -= 1.0
     if entry.inside >= entry.limit_inside:
         return True
-    return bool(sim.lanes[i].waiting >= sim.core[0].queue_limit)
+    return bool(sim.lanes[i].waiting + sim.lanes[i].late >= sim.core[0].queue_limit)
 
 
 @inner

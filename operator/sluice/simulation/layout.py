@@ -174,6 +174,7 @@ CORE = np.dtype(
         ("eager", "i8"),  # 1: a freed slot takes a prefill before a buffered decode
         ("guard", "i8"),  # 1: no prefill starts while a decode is buffered
         ("sees_slots", "i8"),  # 1: the gate knows free slots
+        ("whole_prompts", "i8"),  # 1: a prompt counts in full until its first token
         ("least_requests", "i8"),  # unfinished prompts per replica, always allowed
         ("budget", "f8"),  # unfinished prompt tokens per replica below which more may start
         ("trip", "f8"),  # seconds from the gate to the replica
@@ -182,6 +183,7 @@ CORE = np.dtype(
         ("now", "f8"),
         ("arrivals", "i8"),  # requests that have arrived
         ("timers", "i8"),
+        ("timers_set", "i8"),  # since the beginning
         ("dirty", "i8"),  # first replica that must plan its next span; the others follow by ``next``
         ("prefilled", "i8"),  # first of the prompts that just finished
         ("buffered", "i8"),
@@ -216,7 +218,7 @@ CLASS = np.dtype(
 
 BUFFER = np.dtype([("head", "i8"), ("tail", "i8"), ("size", "i8")], align=True)
 SLOT = np.dtype([("end", "f8"), ("request", "i8")], align=True)
-TIMER = np.dtype([("time", "f8"), ("what", "i8")], align=True)
+TIMER = np.dtype([("time", "f8"), ("turn", "i8"), ("what", "i8")], align=True)
 
 ELIGIBLE, SOLO_FREE, MIXED_FREE = 0, 1, 2
 ENDS, LOADS = 0, 1

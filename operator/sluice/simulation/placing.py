@@ -15,7 +15,8 @@ TIMER_PATIENCE, TIMER_DECODE_PATIENCE, TIMER_DELIVER_PROMPT, TIMER_DELIVER_DECOD
 def set_timer(sim: Sim, time: float, kind: int, q: int) -> None:
     """Enter a timer; the event loop saw to it that there is room."""
     run = sim.core[0]
-    run.timers = heap_push(sim.timers, run.timers, time, q * 4 + kind)
+    run.timers = heap_push(sim.timers, run.timers, time, run.timers_set, q * 4 + kind)
+    run.timers_set += 1
 
 
 @inner
@@ -58,7 +59,9 @@ def refresh(sim: Sim, r: int) -> None:
     if 1 <= option.placement <= 2:
         load = math.inf
         if eligible:
-            load = float(replica.decodes + replica.reserved + replica.listed)
+            # Decodes are out of sight of a gate that sees prompts until their first token only.
+            decodes = 0 if option.whole_prompts else replica.decodes + replica.reserved
+            load = float(decodes + replica.listed)
             if option.placement == 2:
                 load = load * 1e-3 + replica.owed
         tree_set(sim.trees, 1, r, load)

@@ -37,6 +37,8 @@ class Regime:
     """No prefill starts while a decode is buffered (model page section 3.6, H)."""
     sees_slots: bool = False
     """The gate knows free slots; the live gate does not."""
+    whole_prompts: bool = False
+    """The view of a gate at the proxy: prompts count in full until their first token, and decodes are out of sight."""
     batching: Batching = Batching.CHUNKED
     limits: tuple[tuple[float, float], ...] = ()
     """(requests per second, burst) by class; empty: no limits."""

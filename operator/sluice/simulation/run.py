@@ -189,6 +189,7 @@ def _core(setup: Setup, regime: Regime) -> Any:
         "eager": regime.eager,
         "guard": regime.guard,
         "sees_slots": regime.sees_slots,
+        "whole_prompts": regime.whole_prompts,
         "least_requests": regime.budget.least_requests,
         "budget": regime.budget.tokens,
         "trip": setup.round_trip_seconds,
