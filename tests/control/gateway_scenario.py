@@ -80,11 +80,44 @@ def observe(admin: Admin) -> dict[str, Any]:
         "unmatched": ask("nobody")[0],
         "policy": admin.get("BackendTrafficPolicy", "rationed")["status"]["ancestors"][0]["conditions"],
     }
+    seen |= refuse(admin)
     admin.edit("InferenceFleet", "fleet", {"spec": {"mode": "Observe"}})
     wait_until(lambda: burst("rationed") == Counter({200: BURST}), "limits are lifted")
     admin.delete("WorkloadClass", "full")
     wait_until(lambda: ask("full")[0] == 404, "a deleted class has no route")
     return seen
+
+
+def refuse(admin: Admin) -> dict[str, Any]:
+    """Somebody else's policy has the same target and is older: the gateway refuses ours, until theirs goes."""
+    ours = admin.get("BackendTrafficPolicy", "rationed")
+    theirs = {
+        "apiVersion": ours["apiVersion"],
+        "kind": ours["kind"],
+        "metadata": {"name": "a-stranger"},
+        "spec": {"targetRefs": ours["spec"]["targetRefs"], "timeout": {"http": {"connectionIdleTimeout": "1h"}}},
+    }
+    stamp = admin.apply(theirs)["metadata"]["creationTimestamp"]
+    # Age is counted in whole seconds: take ours away until it comes back younger than theirs.
+    wait_until(lambda: is_younger(admin, stamp), "our policy is the younger one")
+    refused = admin.wait_for("InferenceFleet", "fleet", "Programmed", "False")
+    effective = admin.wait_for("InferenceFleet", "fleet", "Effective", "False")
+    of_class = admin.wait_for("WorkloadClass", "rationed", "Programmed", "False")
+    other = admin.condition("WorkloadClass", "full", "Effective")
+    admin.delete("BackendTrafficPolicy", "a-stranger")
+    healed = admin.wait_for("InferenceFleet", "fleet", "Programmed", "True")
+    return {"refused": refused, "ineffective": effective, "of_class": of_class, "other": other, "healed": healed}
+
+
+def is_younger(admin: Admin, stamp: str) -> bool:
+    """Whether our policy was made after ``stamp``; if not, it is taken away, and the operator makes it anew."""
+    ours = admin.find("BackendTrafficPolicy", "rationed")
+    if ours is None:
+        return False
+    if str(ours["metadata"]["creationTimestamp"]) > stamp:
+        return True
+    admin.delete("BackendTrafficPolicy", "rationed")
+    return False
 
 
 def two_pools() -> dict[str, Any]:

@@ -61,3 +61,11 @@ def test_the_route_tells_the_class_to_the_engines(seen: dict[str, Any]) -> None:
 
 def test_what_matches_no_class_finds_no_route(seen: dict[str, Any]) -> None:
     assert seen["unmatched"] == 404
+
+
+def test_a_policy_that_the_gateway_refuses_is_told_in_its_own_words(seen: dict[str, Any]) -> None:
+    for told in (seen["refused"], seen["ineffective"], seen["of_class"]):
+        assert told["reason"] == "GatewayRefused"
+        assert "BackendTrafficPolicy/rationed" in told["message"]
+        assert "Conflicted" in told["message"]
+    assert seen["healed"]["reason"] == "Programmed"

@@ -27,6 +27,7 @@ from typing import Any
 import yaml
 
 from sluice.actuate import envoy_extension_policy, envoy_gateway, gateway_api, plan_config_map
+from sluice.actuate.acceptance import refusals
 from sluice.actuate.kinds import CONFIG_MAP, EXTENSION_POLICY, HTTP_ROUTE, TRAFFIC_POLICY, Kind
 from sluice.actuate.kubernetes_api import APPLY, JSON_PATCH, Answer, KubernetesApi
 from sluice.actuate.ledger import Ledger, conflict, refusal
@@ -60,6 +61,7 @@ class KubernetesActuator:
         if not done.failed:
             self._remove(order, done)
             self._tell(order, kept, done)
+            self._hear(order, done)
         return Receipt(
             written=tuple(dict.fromkeys(done.written)),
             unchanged=len(done.touched) - len(set(done.written)),
@@ -172,6 +174,20 @@ class KubernetesActuator:
         targets = replace(order.targets, classes=tuple(classes))
         self._apply(self._config_map(replace(order, targets=targets), done), done, workload=None)
 
+    def _hear(self, order: Order, done: Ledger) -> None:
+        """What the gateway says of the classes' objects."""
+        written = [
+            (_owner(document), (document["kind"], document["metadata"]["name"]))
+            for document in self._objects(order, done)
+        ]
+        routed = [
+            (entry.name, (HTTP_ROUTE.name, entry.route.name)) for entry in order.classes if entry.route is not None
+        ]
+        for workload, key in (*written, *routed):
+            if key in done.seen:
+                for finding in refusals(done.seen[key], key[0], order.fleet.gateway, workload):
+                    done.note(finding)
+
     def _stale(self, order: Order, done: Ledger, wanted: Iterable[Document]) -> tuple[tuple[Kind, str], ...]:
         """What bears our label and is not wanted: routes before the policies that limit them."""
         keep = {(document["kind"], document["metadata"]["name"]) for document in wanted}
@@ -233,6 +249,8 @@ class KubernetesActuator:
                 done.refuse("get", HTTP_ROUTE, workload.route.name, answer, workload=workload.name)
                 continue
             observed = answer.document if answer.fine else None
+            if observed is not None:
+                done.seen[HTTP_ROUTE.name, workload.route.name] = observed
             patch, finding = gateway_api.weights_patch(observed, order.fleet, workload, target)
             if finding is not None:
                 done.hold(workload.name, finding)

@@ -106,6 +106,12 @@ class Reason(StrEnum):
     NOT_PERMITTED = "NotPermitted", "The service account may not write an object; the message names verb and kind."
     FIELD_CONFLICT = "FieldConflict", "Another field manager owns a field we set; the message names it."
 
+    GATEWAY_REFUSED = (
+        "GatewayRefused",
+        "The gateway does not take a route or a policy that we wrote; the message has its own words. Often another "
+        "policy has the same target.",
+    )
+
     OBEYED = "Obeyed", "Measured shares and limits agree with the plan."
     LIMIT_NOT_ENFORCED = "LimitNotEnforced", "The data plane enforces another limit than the plan's."
     WEIGHTS_NOT_FOLLOWED = "WeightsNotFollowed", "Measured shares differ from the plan's weights."
