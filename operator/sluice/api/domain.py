@@ -57,6 +57,8 @@ def fleet_value(fleet: InferenceFleetResource, laws: Mapping[str, IterationProfi
             listener_port=spec.data_plane.listener_port,
             gate=GateUse(spec.data_plane.gate),
             gate_address=spec.data_plane.gate_address,
+            gate_places=spec.data_plane.placement == "Gate",
+            objective_group=spec.data_plane.objective_group,
         ),
         metrics=_metrics(spec),
         control=_control(spec),
@@ -179,7 +181,10 @@ def class_value(entry: WorkloadClassResource, fleet: InferenceFleetResource) -> 
         route=RouteRef(name=spec.route_ref.name, rule_name=spec.route_ref.rule_name) if spec.route_ref else None,
         served_model_name=spec.served_model_name,
         fairness_id=spec.fairness_id or f"{metadata.namespace}.{metadata.name}",
-        fairness_key=spec.fairness_key,
+        fairness_key=spec.fairness_key.header if spec.fairness_key else None,
+        fairness_claim=spec.fairness_key.claim if spec.fairness_key else None,
+        affinity_key=spec.affinity_key.header if spec.affinity_key else None,
+        affinity_claim=spec.affinity_key.claim if spec.affinity_key else None,
         request_timeout_seconds=None if timeout is None else timeout / MILLI,
     )
 

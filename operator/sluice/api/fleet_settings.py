@@ -33,6 +33,8 @@ MeasuredSignal = Literal[
 ]
 MetricSource = Literal["Envoy", "EndpointPicker", "vLLM", "SGLang"]
 GateState = Literal["Disabled", "Shadow", "Enabled"]
+Chooser = Literal["Proxy", "Gate"]
+ObjectiveGroup = Literal["llm-d.ai", "inference.networking.x-k8s.io"]
 
 
 class GatewayReference(Declared):
@@ -65,6 +67,14 @@ class DataPlaneSpec(Declared):
             "self.kind == 'EnvoyFiles' || !has(self.gateAddress)",
             "gateAddress belongs to kind EnvoyFiles",
         ),
+        Rule(
+            "self.placement == 'Proxy' || self.gate == 'Enabled'",
+            "placement Gate needs gate Enabled: a gate that only counts names no replica",
+        ),
+        Rule(
+            "!has(self.objectiveGroup) || self.kind == 'EnvoyGateway'",
+            "objectiveGroup belongs to kind EnvoyGateway: its routes name the objectives",
+        ),
     )
 
     kind: DataPlaneKind = Field(
@@ -88,6 +98,16 @@ class DataPlaneSpec(Declared):
         max_length=259,
         pattern=r"^[0-9A-Za-z]([-0-9A-Za-z.]*[0-9A-Za-z])?:[0-9]{1,5}$",
         description="EnvoyFiles: host:port of the gate's process.",
+    )
+    placement: Chooser = Field(
+        default="Proxy",
+        description="Who chooses the replica of a gated request. Proxy: the load balancer, under the plan's weights. "
+        "Gate: affinity first, then the plan's split of pools, then the least unfinished prompt tokens.",
+    )
+    objective_group: ObjectiveGroup | None = Field(
+        default=None,
+        description="API group (v1alpha2) of the InferenceObjectives by which the plan's order reaches the flow "
+        "control of llm-d's endpoint picker: llm-d.ai since its release 0.8. Absent: none are written.",
     )
     admin_address: str | None = Field(
         default=None,

@@ -36,6 +36,16 @@ class InferenceFleetSpec(Declared):
             "the gate admits prefills at engines of our own: an external pool needs gate Disabled",
         ),
         Rule(
+            "self.dataPlane.placement == 'Proxy' || self.pools.all(pool, !has(pool.backendRef) || "
+            "pool.backendRef.kind != 'InferencePool')",
+            "behind an InferencePool the endpoint picker chooses the replica: use placement Proxy",
+        ),
+        Rule(
+            "!has(self.dataPlane.objectiveGroup) || self.pools.exists_one(pool, has(pool.backendRef) && "
+            "pool.backendRef.kind == 'InferencePool')",
+            "InferenceObjectives belong to one InferencePool: exactly one pool needs such a backendRef",
+        ),
+        Rule(
             "!has(self.objectives) || self.objectives.all(sli, !(sli.signal in ['TTFT', 'QueueWait']))",
             "TTFT and QueueWait are promised to a class: they belong to its slis",
         ),

@@ -88,6 +88,23 @@ class Priors(Declared):
     )
 
 
+class RequestKey(Declared):
+    """A value of the request by which some of a class's requests belong together."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (Rule("has(self.header) != has(self.claim)", "give one of header and claim"),)
+
+    header: str | None = Field(
+        default=None, min_length=1, max_length=256, pattern=HEADER_PATTERN, description="Name of a header."
+    )
+    claim: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=253,
+        pattern=r"^[A-Za-z0-9_:/-]+([.][A-Za-z0-9_:/-]+)*$",
+        description="Claim of the token that the proxy has verified (jwt_authn), such as sub; inner claims by dots.",
+    )
+
+
 class Timeouts(Declared):
     """Time-outs of routes that we make for the class."""
 
@@ -203,12 +220,15 @@ class WorkloadClassSpec(Declared):
         le=30 * 86_400,
         description="Time within which a batch request must be done, seconds. Recorded; nothing acts on it so far.",
     )
-    fairness_key: str | None = Field(
+    fairness_key: RequestKey | None = Field(
         default=None,
-        min_length=1,
-        max_length=256,
-        pattern=HEADER_PATTERN,
-        description="Header that tells the class's tenants apart. Recorded; nothing acts on it so far.",
+        description="What tells the class's tenants apart. The gate lets them go in turns, by prompt tokens, and one "
+        "of them fills at most half of the class's queue. Absent: first come, first served.",
+    )
+    affinity_key: RequestKey | None = Field(
+        default=None,
+        description="What requests with a common prefix or session share. With dataPlane.placement Gate they go to the "
+        "same replica while its load is near the mean.",
     )
 
 

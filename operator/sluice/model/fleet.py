@@ -272,6 +272,12 @@ class WorkloadClass:
     fairness_id: str = ""
     """What the route writes into the fairness header; the endpoint picker's label."""
     fairness_key: str | None = None
+    """Header that tells the class's tenants apart."""
+    fairness_claim: str | None = None
+    """The same as a claim of a verified token, inner claims by dots."""
+    affinity_key: str | None = None
+    """Header that requests with a common prefix or session share."""
+    affinity_claim: str | None = None
     request_timeout_seconds: float | None = None
     """The route's request time-out; None: no time-out, so that streams are not cut."""
 
@@ -334,6 +340,10 @@ class DataPlane:
     gate: GateUse = GateUse.DISABLED
     gate_address: str | None = None
     """``host:port`` of the gate's process (Envoy files); under Envoy Gateway it is a Service."""
+    gate_places: bool = False
+    """Whether the gate names the replica for every request."""
+    objective_group: str | None = None
+    """API group of the InferenceObjectives that carry the plan's order; None: none are written."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
