@@ -12,14 +12,18 @@ from pathlib import Path
 
 import pytest
 from tests.benchmarks.gate_load import load
+from tests.contract import gate_replay as replay
 from tests.contract.gate_world import World, end, first_line, start, until, world
 from tests.contract.test_gate import gated, storm
 from tests.property.test_gate import Driver
 
 from sluice.policy.orders import BANDS, keeping_promises
+from sluice.simulation.replay import compare, table
 
 pytestmark = pytest.mark.benchmark
 ROUNDS = 3
+REPLAY_SECONDS = 660.0
+"""The first minute is left out."""
 
 
 def say(text: str) -> None:
@@ -161,6 +165,26 @@ async def test_ten_thousand_requests_through_envoy(tmp_path: Path) -> None:
             f"10,000 requests: at most {max(engine.worst for engine in engines):.0f} unfinished tokens beside one "
             f"request, budget 1024; {freed}"
         )
+
+
+async def test_agreement_with_the_simulator_over_ten_minutes(tmp_path: Path) -> None:
+    """The same arrivals and lengths through Envoy, gate and replicas, and through the simulator."""
+    async with world(
+        tmp_path / "world",
+        replay.CLASSES,
+        replicas=replay.REPLICAS,
+        settings=replay.ENGINE,
+        options=replay.GATE_OPTIONS,
+    ) as one:
+        recording = await replay.record(one, replay.offered(1.0, REPLAY_SECONDS, seed=1))
+        replayed = replay.simulated(one, recording)
+    rows = compare(recording.passages, replayed, replay.NAMES, start=60.0, end=REPLAY_SECONDS)
+    counts = replay.refused(recording.passages), replay.refused(replayed)
+    say(
+        f"{len(recording.passages)} requests in {REPLAY_SECONDS:.0f} s; refused {counts[0]} and simulated {counts[1]}; "
+        f"round trip {recording.round_trip_seconds * 1e3:.1f} ms; load generator late by "
+        f"{recording.lag_seconds * 1e3:.1f} ms (99th percentile); load average {os.getloadavg()[1]:.1f}\n{table(rows)}"
+    )
 
 
 def test_a_million_random_events() -> None:

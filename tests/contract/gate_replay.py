@@ -1,0 +1,182 @@
+"""Traffic through a real Envoy, a real gate and simulated replicas, recorded; and the simulator's word on the same.
+
+Bodies are four bytes per prompt token, which is what the gate takes them for: how well lengths
+are estimated is another question than whether budget, order and iterations are what they should be.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from tests.contract.gate_world import World, replica_settings
+
+from sluice.demo.replica import ReplicasSettings
+from sluice.gate.assembly import BUDGETS, LEAST_REQUESTS, Choices, terms_of
+from sluice.gate.feed import read_world
+from sluice.model.fleet import Pool
+from sluice.model.gate import WAITED_HEADER
+from sluice.policy.admission import Budget
+from sluice.simulation.catalogue import gated
+from sluice.simulation.regime import Fidelity, Guidance
+from sluice.simulation.replay import Passage, passages_of, workload_of
+from sluice.simulation.run import Replicas, Setup, simulate
+from sluice.simulation.workload import ClassLoad, Exponential, generate
+
+BYTES_PER_TOKEN = 4
+LEAST_PROMPT_TOKENS = 50
+"""Below this the JSON around the prompt is longer than four bytes per token."""
+REPLICAS = 2
+MOST_WAITING = 40
+ENGINE = {
+    "solo_seconds": 0.05,
+    "mixed_base_seconds": 0.05,
+    "per_token_seconds": 1e-4,
+    "slots": 128,
+    "batched_token_budget": 512,
+    "write_interval_seconds": 0.5,
+}
+"""Slow on purpose: what two cores add to an iteration has to be small beside it."""
+GATE_OPTIONS = ("--placement", "--max-waiting", str(MOST_WAITING))
+CLASSES: dict[str, dict[str, Any]] = {
+    "chat": {"tier": "Protected"},
+    "code": {"tier": "Standard"},
+    "batch": {"tier": "BestEffort"},
+}
+NAMES = tuple(sorted(CLASSES))
+SHAPES = {"chat": (0.25, 200, 25), "code": (0.35, 500, 15), "batch": (0.4, 800, 20)}
+"""Share of the prompt tokens, mean prompt tokens, mean output tokens."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recording:
+    """What was seen of a run."""
+
+    passages: tuple[Passage, ...]
+    round_trip_seconds: float
+    """Client to engine and back, mean: what clients saw after the gate's wait, less what the engines counted."""
+    lag_seconds: float
+    """99th percentile of how late the load generator's loop was."""
+
+
+def settings() -> ReplicasSettings:
+    return ReplicasSettings.model_validate(replica_settings(REPLICAS, **ENGINE))
+
+
+def offered(load: float, seconds: float, seed: int) -> list[Passage]:
+    """Poisson arrivals and exponential lengths; ``load`` is relative to what full iterations prefill."""
+    engine = settings().engine
+    tokens = engine.batched_token_budget
+    capacity = REPLICAS * tokens / engine.law.mixed(tokens, 1)
+    loads = tuple(
+        ClassLoad(name=name, rate=load * capacity * share / prompt, prompt=Exponential(prompt), output=Exponential(out))
+        for name, (share, prompt, out) in SHAPES.items()
+    )
+    drawn = generate(loads, horizon_seconds=seconds, seed=seed, whole_tokens=True).requests
+    return [
+        Passage(
+            klass=NAMES[int(row["klass"])],
+            prompt_tokens=max(LEAST_PROMPT_TOKENS, int(row["prompt"])),
+            output_tokens=int(row["output"]),
+            arrival=float(row["arrival"]),
+        )
+        for row in drawn
+    ]
+
+
+async def record(one: World, plan: Sequence[Passage]) -> Recording:
+    """Send ``plan`` in real time and wait for every answer."""
+    loop = asyncio.get_running_loop()
+    before = await engines_ttft(one)
+    began = loop.time() + 0.1
+    lags: list[float] = []
+    tasks = []
+    for passage in plan:
+        due = began + passage.arrival
+        await asyncio.sleep(max(0.0, due - loop.time()))
+        lags.append(loop.time() - due)
+        tasks.append(asyncio.create_task(_pass(one, passage, began)))
+    passages = await asyncio.gather(*tasks)
+    after = await engines_ttft(one)
+    started = [passage for passage in passages if not math.isnan(passage.started)]
+    count = after[1] - before[1]
+    assert count == len(started)
+    outside = sum(passage.first - passage.started for passage in started) / len(started)
+    return Recording(
+        passages=tuple(sorted(passages, key=lambda passage: passage.arrival)),
+        round_trip_seconds=outside - (after[0] - before[0]) / count,
+        lag_seconds=statistics.quantiles(lags, n=100)[-1],
+    )
+
+
+async def engines_ttft(one: World) -> tuple[float, float]:
+    """Seconds from arrival to first token as the engines count them, summed over requests, and how many those were."""
+    total = count = 0.0
+    for port in one.replica_ports:
+        async with one.session.get(f"http://127.0.0.1:{port}/metrics") as answer:
+            for line in (await answer.text()).splitlines():
+                if line.startswith("vllm:time_to_first_token_seconds_sum"):
+                    total += float(line.rsplit(" ", 1)[1])
+                elif line.startswith("vllm:time_to_first_token_seconds_count"):
+                    count += float(line.rsplit(" ", 1)[1])
+    return total, count
+
+
+async def _pass(one: World, passage: Passage, began: float) -> Passage:
+    """Send one request and note when its pieces come."""
+    document = {
+        "model": "model",
+        "prompt": "",
+        "max_tokens": passage.output_tokens,
+        "stream": True,
+        "simulated_prompt_tokens": passage.prompt_tokens,
+    }
+    document["prompt"] = "w" * (BYTES_PER_TOKEN * passage.prompt_tokens - len(json.dumps(document)))
+    headers = {"x-class": passage.klass, "content-type": "application/json"}
+    clock = asyncio.get_running_loop().time
+    arrival = clock() - began
+    url = f"http://127.0.0.1:{one.listener}/v1/completions"
+    async with one.session.post(url, data=json.dumps(document), headers=headers) as answer:
+        if answer.status == 429:
+            await answer.read()
+            return replace(passage, arrival=arrival, ended=arrival)
+        assert answer.status == 200, answer.status
+        waited = int(answer.headers[WAITED_HEADER]) / 1000.0
+        await answer.content.readany()
+        first = clock() - began
+        await answer.content.read()
+        return replace(passage, arrival=arrival, started=arrival + waited, first=first, ended=clock() - began)
+
+
+def simulated(one: World, recording: Recording) -> tuple[Passage, ...]:
+    """The same arrivals and lengths in the simulator, with the gate's own terms."""
+    declared = read_world(one.folder / "manifests", None)
+    terms = terms_of(declared.fleet, declared.classes, None, {}, Choices())
+    engine = settings().engine
+    pool = Pool(
+        name="pool",
+        law=engine.law,
+        slots=engine.slots,
+        chunk_tokens=engine.batched_token_budget,  # the engine's chunk is what decodes leave of its budget
+        batched_token_budget=engine.batched_token_budget,
+        kv_token_capacity=engine.kv_token_capacity,
+    )
+    setup = Setup(
+        workload=workload_of(recording.passages, NAMES),
+        replicas=(Replicas(pool=pool, count=REPLICAS),),
+        fidelity=Fidelity.ITERATION,
+        warmup_seconds=0.0,
+        round_trip_seconds=recording.round_trip_seconds,
+    )
+    budget = Budget(least_requests=LEAST_REQUESTS, tokens=BUDGETS * engine.batched_token_budget)
+    regime = replace(gated(terms.policy, budget=budget), whole_prompts=True, queue_limit=MOST_WAITING)
+    return passages_of(simulate(setup, regime, Guidance(lanes=terms.lanes)))
+
+
+def refused(passages: Sequence[Passage]) -> int:
+    return sum(math.isnan(passage.started) for passage in passages)
