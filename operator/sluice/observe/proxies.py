@@ -10,7 +10,7 @@ from sluice.model import naming
 from sluice.model.fleet import DataPlaneKind, Fleet, WorkloadClass
 from sluice.model.reasons import ConditionType, Finding, Reason
 from sluice.model.signal import Sample, Source
-from sluice.model.snapshot import EnforcedLimit
+from sluice.model.snapshot import EnforcedLimit, PoolShares
 from sluice.observe.catalogue import (
     ENVOY,
     FORWARDED,
@@ -23,6 +23,7 @@ from sluice.observe.catalogue import (
 from sluice.observe.envoy_admin import AdminError, EnvoyAdminPort
 from sluice.observe.promql import Readings, query
 from sluice.observe.reading import attribute_refusals, evaluate
+from sluice.observe.shares import ShareMeter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +40,8 @@ class Proxies:
     """Envoy clusters of routes that are no class's and send to our pools."""
     replicas: tuple[str, ...] = ()
     """Addresses ``ip:port`` of the fleet's ready replicas."""
+    pool_of: Mapping[str, str] = field(default_factory=dict)
+    """Address of a ready replica to its pool, where one pool alone has it."""
 
 
 def shared_keys(fleet: Fleet, around: Proxies) -> tuple[str, ...]:
@@ -122,18 +125,32 @@ def miscounted(counted: Readings, clusters: Mapping[str, str], around: Proxies) 
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadBack:
+    """What the proxy itself says."""
+
+    enforced: Mapping[str, EnforcedLimit] = field(default_factory=dict)
+    shares: Mapping[str, PoolShares] = field(default_factory=dict)
+    problems: tuple[Finding, ...] = ()
+
+
 async def read_back(
-    admin: EnvoyAdminPort | None, fleet: Fleet, classes: Sequence[WorkloadClass]
-) -> tuple[Mapping[str, EnforcedLimit], tuple[Finding, ...]]:
-    """What the proxy says it enforces, by class; Envoy files only, for there is one proxy to ask."""
+    admin: EnvoyAdminPort | None, fleet: Fleet, classes: Sequence[WorkloadClass], meter: ShareMeter, now: float
+) -> ReadBack:
+    """What the proxy says it does, by class; Envoy files only, for there is one proxy to ask."""
     if admin is None or fleet.data_plane.kind is not DataPlaneKind.ENVOY_FILES:
-        return {}, ()
+        return ReadBack()
     clusters = {workload.name: naming.files_cluster(fleet.namespace, workload.name) for workload in classes}
     try:
         report = await admin.read()
     except AdminError as error:
-        return {}, (Finding(condition=ConditionType.EFFECTIVE, reason=Reason.NOT_VERIFIED, message=str(error)),)
-    return {name: report.enforced(cluster) for name, cluster in clusters.items() if report.knows(cluster)}, ()
+        finding = Finding(condition=ConditionType.EFFECTIVE, reason=Reason.NOT_VERIFIED, message=str(error))
+        return ReadBack(problems=(finding,))
+    shares = meter.read(report.endpoints, now, window_seconds=fleet.metrics.window_seconds)
+    return ReadBack(
+        enforced={name: report.enforced(cluster) for name, cluster in clusters.items() if report.knows(cluster)},
+        shares={name: shares[cluster] for name, cluster in clusters.items() if cluster in shares},
+    )
 
 
 def _sum(parts: Sequence[Sample]) -> Sample | None:

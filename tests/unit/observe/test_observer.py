@@ -334,3 +334,25 @@ async def test_no_number_never_becomes_a_sample(value: float) -> None:
         "chat"
     ]
     assert (Source.ENVOY, GapReason.NOT_A_NUMBER) in seen.gaps[Signal.OFFERED_RATE].tried
+
+
+@pytest.mark.parametrize(
+    ("ages", "reasons"),
+    [
+        pytest.param((90.0, 70.0), {Reason.METRICS_STALE}, id="all classes' points are too old"),
+        pytest.param((90.0, 1.0), set(), id="one class is told"),
+        pytest.param((90.0, None), set(), id="another class never was"),
+    ],
+)
+async def test_scraping_that_has_stopped_is_told(ages: tuple[float | None, ...], reasons: set[Reason]) -> None:
+    names = ("chat", "code")
+    series = [
+        one
+        for name, age in zip(names, ages, strict=True)
+        if age is not None
+        for one in term(naming.files_cluster("ml", name), "total", 3.0, age)
+    ]
+    found = await observe(FakePrometheus({ENVOY_TOTAL: series}), [workload(name) for name in names])
+    assert {problem.reason for problem in found.problems} == reasons
+    gap = found.classes["chat"].gaps[Signal.OFFERED_RATE]
+    assert gap.detail == "the newest point is 90 s old, at most 60 s are allowed"
