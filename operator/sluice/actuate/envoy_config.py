@@ -265,7 +265,7 @@ def _route(workload: WorkloadClass, order: Order) -> Document:
     if target and target.rate_limit is not None:
         per_filter["envoy.filters.http.local_ratelimit"] = _rate_limit(rate_limit_stat_prefix(name), target)
     if envoy_gate.has_gate(order.fleet):
-        per_filter[envoy_gate.FILTER] = envoy_gate.route_override()
+        per_filter[envoy_gate.FILTER] = envoy_gate.route_override(workload)
         route["response_headers_to_add"] = envoy_gate.answer_headers()
     if per_filter:
         route["typed_per_filter_config"] = per_filter

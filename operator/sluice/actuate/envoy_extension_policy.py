@@ -7,18 +7,23 @@ they are written as wide as the fields. A gate that is gone lets everything pass
 one that is frozen is noticed by its gRPC health check.
 
 With ``response`` in the processing mode Envoy Gateway sends response headers too: one round trip
-more than in the Envoy files.
+more than in the Envoy files, which the gate uses to write how long the request waited.
+
+A client's own copies of our headers are removed by the gate. While it is gone they pass; where
+clients are not trusted, remove them at the edge too: ClientTrafficPolicy
+``headers.earlyRequestHeaders.remove``, which is the Gateway owner's.
 
 Reference: https://gateway.envoyproxy.io/docs/api/extension_types/#envoyextensionpolicy
 """
 
 from __future__ import annotations
 
+from sluice.actuate.envoy_gate import needs_claims
 from sluice.actuate.kinds import EXTENSION_POLICY
 from sluice.actuate.objects import Document, owned_by_class
 from sluice.actuate.port import Order
 from sluice.model.fleet import Fleet, GateUse, WorkloadClass
-from sluice.model.gate import GATE_PORT, MESSAGE_TIMEOUT_SECONDS, ROUTE_ATTRIBUTE, gate_service
+from sluice.model.gate import CLAIMS_NAMESPACE, GATE_PORT, MESSAGE_TIMEOUT_SECONDS, ROUTE_ATTRIBUTE, gate_service
 from sluice.model.naming import ROUTE_RULE_NAME, owned_route
 
 UNBOUNDED = 4_294_967_295
@@ -39,12 +44,12 @@ def _policy(order: Order, workload: WorkloadClass) -> Document:
     document = owned_by_class(EXTENSION_POLICY, owned_route(workload), order.fleet, workload, order.targets.plan_id)
     document["spec"] = {
         "targetRefs": [{"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "name": route, "sectionName": rule}],
-        "extProc": [_processor(order.fleet)],
+        "extProc": [_processor(order.fleet, workload)],
     }
     return document
 
 
-def _processor(fleet: Fleet) -> Document:
+def _processor(fleet: Fleet, workload: WorkloadClass) -> Document:
     service = {"group": "", "kind": "Service", "name": gate_service(fleet.name), "port": GATE_PORT, "weight": 1}
     return {
         "backendRefs": [service],
@@ -68,5 +73,6 @@ def _processor(fleet: Fleet) -> Document:
         },
         "failOpen": True,
         "messageTimeout": f"{MESSAGE_TIMEOUT_SECONDS:.0f}s",
+        **({"metadata": {"accessibleNamespaces": [CLAIMS_NAMESPACE]}} if needs_claims(workload) else {}),
         "processingMode": {"request": {"attributes": [ROUTE_ATTRIBUTE]}, "response": {"body": "Streamed"}},
     }

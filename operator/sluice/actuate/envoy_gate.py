@@ -26,6 +26,7 @@ from typing import Any
 from sluice.actuate.port import Order
 from sluice.model.fleet import Fleet, GateUse, WorkloadClass
 from sluice.model.gate import (
+    CLAIMS_NAMESPACE,
     ENDPOINT_HEADER,
     FENCE_FACTOR,
     FILES_GATE_CLUSTER,
@@ -89,9 +90,18 @@ def early_mutations() -> list[Document]:
     ]
 
 
-def route_override() -> Document:
-    """What enables the filter on a class's route."""
-    return {"@type": f"{TYPE_URL}.extensions.filters.http.ext_proc.v3.ExtProcPerRoute", "overrides": {}}
+def needs_claims(workload: WorkloadClass) -> bool:
+    """Whether a class's requests are told apart by a claim of their token."""
+    return workload.fairness_claim is not None or workload.affinity_claim is not None
+
+
+def route_override(workload: WorkloadClass) -> Document:
+    """What enables the filter on a class's route; the gate sees the claims that a filter before it verified."""
+    claims = {"forwarding_namespaces": {"untyped": [CLAIMS_NAMESPACE]}}
+    return {
+        "@type": f"{TYPE_URL}.extensions.filters.http.ext_proc.v3.ExtProcPerRoute",
+        "overrides": {"metadata_options": claims} if needs_claims(workload) else {},
+    }
 
 
 def answer_headers() -> list[Document]:

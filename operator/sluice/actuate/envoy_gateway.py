@@ -12,6 +12,9 @@ flight would otherwise be a limit where the plan rations nothing. On a user's ro
 written until there is a limit: what stands there is the user's. ``maxRequestsPerConnection``
 stays unset: unlimited is its default.
 
+**Placement.** Where the gate names the replica, the proxy takes its word from a header, and its own
+choice where there is none or the named one is gone; the gate removes what clients write there.
+
 **Rates.** ``rateLimit.local`` is a token bucket as deep as one unit's requests; its depth
 cannot be chosen apart. See ``policy.division`` for the choice of the unit.
 
@@ -30,6 +33,7 @@ from sluice.actuate.order import breaker
 from sluice.actuate.port import Order
 from sluice.model.decision import ClassTarget
 from sluice.model.fleet import GateUse, WorkloadClass
+from sluice.model.gate import ENDPOINT_HEADER
 from sluice.model.naming import ROUTE_RULE_NAME, owned_route
 from sluice.policy.division import in_flight_per_proxy, rate_per_proxy
 
@@ -70,6 +74,9 @@ def _policy(order: Order, workload: WorkloadClass, target: ClassTarget | None) -
             "maxParallelRequests": UNBOUNDED if limit is None else in_flight_per_proxy(limit, order.proxies),
         },
     }
+    if order.fleet.data_plane.gate_places:
+        override = {"extractFrom": [{"header": ENDPOINT_HEADER}]}
+        document["spec"]["loadBalancer"] = {"type": "LeastRequest", "endpointOverride": override}
     if target.rate_limit is not None:
         share = rate_per_proxy(target.rate_limit, order.proxies)
         rule_limit = {"limit": {"requests": share.requests, "unit": share.unit.value}}

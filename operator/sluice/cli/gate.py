@@ -37,7 +37,12 @@ def gate(  # noqa: PLR0913, PLR0917 - each parameter is one option of the comman
     http_port: Annotated[int, typer.Option(help="Port of probes and metrics; 0 takes a free one.", min=0)] = 9003,
     order: Annotated[GateOrder, typer.Option(help="Order of admission.")] = GateOrder.BANDS,
     shadow: Annotated[bool, typer.Option("--shadow", help="Count what would be held, and hold nothing.")] = False,
-    placement: Annotated[bool, typer.Option("--placement", help="Name the replica for every request.")] = False,
+    placement: Annotated[
+        bool, typer.Option("--placement", help="Name the replica for every request, whatever the fleet says.")
+    ] = False,
+    ramp_seconds: Annotated[
+        float, typer.Option(help="Seconds until a new replica gets its whole part of placed requests.", min=0.0)
+    ] = 30.0,
     enforce_class: Annotated[
         list[str] | None, typer.Option(help="Gate this class only; may be repeated. The others are counted.")
     ] = None,
@@ -77,7 +82,6 @@ def gate(  # noqa: PLR0913, PLR0917 - each parameter is one option of the comman
         http_address=http_address,
         http_port=http_port,
         shadow=shadow,
-        places=placement,
         choices=Choices(
             policy=next(policy for policy in policies if policy.name == order.value),
             max_waiting=max_waiting,
@@ -86,6 +90,8 @@ def gate(  # noqa: PLR0913, PLR0917 - each parameter is one option of the comman
             enforced_classes=frozenset(enforce_class or ()),
             refuse_late=refuse_late,
             bytes_per_token=bytes_per_token,
+            places=placement,
+            ramp_seconds=ramp_seconds,
         ),
         decisions=decisions,
         kill_file=kill_file,

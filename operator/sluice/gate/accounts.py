@@ -54,7 +54,7 @@ class Accounts:
             return
         engine.start(request.prompt_tokens, now)
         self.answers.begin(request, engine)
-        if request.affinity and self._places:
+        if request.affinity and request.placed:
             self.affinity.served(request.lane, request.affinity, engine.terms.name, placed=True)
         seconds = engine.unfinished_tokens / engine.terms.prefill_tokens_per_second
         if seconds > 0:
@@ -90,7 +90,7 @@ class Accounts:
             request, engine = found
             lane = lanes.get(request.lane)
             engine.leave(request.prompt_tokens + (lane.terms.mean_output_tokens if lane else 0.0))
-            if request.affinity and address and not self._places:
+            if request.affinity and address and not request.placed:
                 self.affinity.served(request.lane, request.affinity, address, placed=False)
 
     def hear(self, *, reported: bool) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from sluice.gate.engines import EngineTerms
+from sluice.gate.keys import KeySource
 from sluice.gate.terms import ClassTerms, GateTerms
 from sluice.model.fleet import Fleet, Pool, Tier, WorkloadClass
 from sluice.model.gate import LONGEST_WAIT_SECONDS
@@ -22,6 +23,8 @@ from sluice.policy.orders import BANDS, keeping_promises
 BUDGETS = 2
 """Batched-token budgets of unfinished prefill per engine: one in the iteration that runs, one for the next."""
 LEAST_REQUESTS = 2
+RAMP_SECONDS = 30.0
+"""A replica that is new gets its whole part of placed requests after so long."""
 _TIER_BAND = {Tier.PROTECTED: Band.FULL, Tier.STANDARD: Band.FULL, Tier.BEST_EFFORT: Band.IDLE_ONLY}
 _TIER_RANK = {Tier.PROTECTED: 2.0, Tier.STANDARD: 1.0, Tier.BEST_EFFORT: 0.0}
 
@@ -40,6 +43,9 @@ class Choices:
     refuse_late: bool = False
     """Refuse at once what can no longer keep its promise, instead of letting it wait for idle capacity."""
     bytes_per_token: float = 4.0
+    places: bool = False
+    """Name the replica, whatever the fleet says."""
+    ramp_seconds: float = RAMP_SECONDS
 
 
 def terms_of(
@@ -53,7 +59,7 @@ def terms_of(
     listed = tuple(classes)
     lanes = tuple(_lane(workload, plan.of(workload.name) if plan else None) for workload in listed)
     engines = tuple(
-        engine for pool in fleet.pools if not pool.external for engine in _engines(pool, addresses, choices.budgets)
+        engine for pool in fleet.pools if not pool.external for engine in _engines(pool, addresses, choices)
     )
     planned = {entry.name: entry for entry in plan.classes} if plan else {}
     closed = frozenset(
@@ -62,12 +68,13 @@ def terms_of(
         if workload.closable and workload.name in planned and planned[workload.name].in_flight_limit == 0
     )
     return GateTerms(
-        classes=tuple(_class(workload, choices) for workload in listed),
+        classes=tuple(_class(workload, planned.get(workload.name), choices) for workload in listed),
         lanes=lanes,
         engines=engines,
         policy=_policy(fleet, lanes, choices),
         plan_id=plan.plan_id if plan else "",
         closed=closed,
+        places=choices.places or fleet.data_plane.gate_places,
     )
 
 
@@ -108,7 +115,7 @@ def _static_index(workload: WorkloadClass) -> float:
     return _TIER_RANK[workload.tier] + per_token / (1.0 + per_token) * 0.999
 
 
-def _class(workload: WorkloadClass, choices: Choices) -> ClassTerms:
+def _class(workload: WorkloadClass, planned: ClassPlan | None, choices: Choices) -> ClassTerms:
     patience = workload.patience_seconds or LONGEST_WAIT_SECONDS
     gated = not choices.enforced_classes or workload.name in choices.enforced_classes
     return ClassTerms(
@@ -122,23 +129,26 @@ def _class(workload: WorkloadClass, choices: Choices) -> ClassTerms:
         max_waiting=choices.max_waiting,
         max_wait_seconds=min(patience, choices.max_wait_seconds, LONGEST_WAIT_SECONDS),
         refuse_late=choices.refuse_late,
-        fairness_header=workload.fairness_key.lower() if workload.fairness_key else None,
+        fairness=KeySource.of(workload.fairness_key, workload.fairness_claim),
+        affinity=KeySource.of(workload.affinity_key, workload.affinity_claim),
+        split={share.pool: share.weight_permille / 1000.0 for share in planned.pools} if planned else {},
         closable=workload.closable,
         enforced_permille=choices.enforced_permille if gated else 0,
     )
 
 
-def _engines(pool: Pool, addresses: Mapping[str, tuple[str, ...]], budgets: float) -> Iterable[EngineTerms]:
+def _engines(pool: Pool, addresses: Mapping[str, tuple[str, ...]], choices: Choices) -> Iterable[EngineTerms]:
     """One account per replica; engines behind one address share it."""
     declared = tuple(str(endpoint) for endpoint in pool.endpoints)
     for address in declared or addresses.get(pool.name, ()):
         yield EngineTerms(
             name=address,
             pool=pool.name,
-            budget_tokens=budgets * pool.batched_token_budget * pool.engines_per_replica,
+            budget_tokens=choices.budgets * pool.batched_token_budget * pool.engines_per_replica,
             least_requests=LEAST_REQUESTS * pool.engines_per_replica,
             prefill_tokens_per_second=_prefill_rate(pool),
             kv_token_capacity=pool.kv_token_capacity,
+            ramp_seconds=choices.ramp_seconds,
             slots=None if pool.decode_may_move else pool.slots * pool.engines_per_replica,
         )
 

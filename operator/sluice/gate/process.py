@@ -30,7 +30,7 @@ from sluice.gate.access_log import AccessLogs
 from sluice.gate.assembly import Choices
 from sluice.gate.decision_log import DecisionLog
 from sluice.gate.desk import TICK_SECONDS, Desk
-from sluice.gate.feed import Feed, World, read_world
+from sluice.gate.feed import Feed, FeedError, World, read_world
 from sluice.gate.meters import Meters
 from sluice.gate.routes import classifier
 from sluice.gate.server import Processor, serve
@@ -43,6 +43,8 @@ from sluice.model.plan import Plan
 LOG = logging.getLogger(__name__)
 MANIFESTS_SECONDS = 2.0
 STOP_SECONDS = 2.0
+PICKED = "InferencePool"
+"""Kind of a back end behind which an endpoint picker chooses the replica."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +61,6 @@ class GateSettings:
     http_address: str = "127.0.0.1"
     http_port: int = 0
     shadow: bool = False
-    places: bool = False
     choices: Choices = field(default_factory=Choices)
     decisions: Path | None = None
     kill_file: Path | None = None
@@ -71,6 +72,8 @@ class GateProcess:
     """Everything that runs."""
 
     def __init__(self, settings: GateSettings, world: World) -> None:
+        if settings.choices.places and any(pool.backend and pool.backend.kind == PICKED for pool in world.fleet.pools):
+            raise FeedError("behind an InferencePool the endpoint picker chooses the replica: leave placement to it")
         self.settings = settings
         registry = CollectorRegistry()
         self.meters = Meters(registry)
@@ -129,7 +132,7 @@ class GateProcess:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGUSR1, self._signal, True)
         loop.add_signal_handler(signal.SIGUSR2, self._signal, False)
-        processor = Processor(self.desk, self.classify, places=self.settings.places)
+        processor = Processor(self.desk, self.classify)
         logs = AccessLogs(self.desk)
         server, port = await serve((processor, logs), self.settings.listen)
         runner, http_port = await self._serve_http()

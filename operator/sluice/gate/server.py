@@ -51,12 +51,9 @@ Classify = Callable[[str], str | None]
 class Processor(grpc.GenericRpcHandler):  # type: ignore[misc] # grpc is untyped
     """Envoy's ExternalProcessor service."""
 
-    def __init__(
-        self, desk: Desk, classify: Classify, *, places: bool, ungated: frozenset[str] = UNGATED_PATHS
-    ) -> None:
+    def __init__(self, desk: Desk, classify: Classify, *, ungated: frozenset[str] = UNGATED_PATHS) -> None:
         self._desk = desk
         self._classify = classify
-        self._places = places
         self._ungated = ungated
         self._anonymous = 0
         self._handler = grpc.stream_stream_rpc_method_handler(
@@ -95,7 +92,7 @@ class Processor(grpc.GenericRpcHandler):  # type: ignore[misc] # grpc is untyped
             message = await context.read()
             if message is not grpc.aio.EOF and message.HasField("response_headers"):
                 # Envoy Gateway sends them too; engines send headers before the first token.
-                await context.write(wire.HEADERS_CONTINUE)
+                await context.write(wire.answer_with(self._marks(request), request.request_id))
                 if message.response_headers.end_of_stream:
                     return
                 message = await context.read()
@@ -111,8 +108,9 @@ class Processor(grpc.GenericRpcHandler):  # type: ignore[misc] # grpc is untyped
         name = self._classify(route) if route else None
         lane = None if name is None else self._desk.gate.lanes.get(name)
         terms = lane.terms if lane is not None else None
-        fairness = terms.fairness_header if terms is not None else None
-        headers = _headers(message, fairness)
+        fairness = terms.fairness if terms is not None else None
+        affinity = terms.affinity if terms is not None else None
+        headers = _headers(message, fairness.header if fairness else None, affinity.header if affinity else None)
         if headers.get(":method") != "POST" or headers.get(":path", "").partition("?")[0] in self._ungated:
             why = "NoPrefill"
         elif lane is None or terms is None:
@@ -123,13 +121,14 @@ class Processor(grpc.GenericRpcHandler):  # type: ignore[misc] # grpc is untyped
             self._desk.meters.bypassed[why] += 1
             return None
         request_id = headers.get(REQUEST_ID_HEADER) or self._own_id()
-        key = headers.get(fairness, "") if fairness else ""
+        metadata = message.metadata_context.filter_metadata
         return Request(
             request_id,
             terms.name,
             self._desk.clock(),
             prompt_tokens(headers.get("content-length"), lane, self._desk.gate.accounts.calibration.factor(terms.name)),
-            key=key[:128],
+            key=fairness.read(headers, metadata) if fairness else "",
+            affinity=affinity.read(headers, metadata) if affinity else "",
             attempt=attempts(headers),
             gated=is_gated(request_id, terms.enforced_permille),
         )
@@ -138,13 +137,16 @@ class Processor(grpc.GenericRpcHandler):  # type: ignore[misc] # grpc is untyped
         self._anonymous += 1
         return f"gate-{self._anonymous}"
 
-    def _let_go(self, request: Request) -> bytes:
+    def _marks(self, request: Request) -> tuple[tuple[str, str], ...]:
+        """How long a request waited, and under which plan."""
         waited = str(max(0, round((request.started - request.arrival) * 1000.0)))
-        plan = self._desk.gate.terms.plan_id or "none"
-        engine = request.engine
-        if self._places and request.gated and engine is not None:
-            return wire.let_go(((WAITED_HEADER, waited), (PLAN_HEADER, plan), (ENDPOINT_HEADER, engine.terms.name)))
-        return wire.let_go(((WAITED_HEADER, waited), (PLAN_HEADER, plan)), (ENDPOINT_HEADER,))
+        return ((WAITED_HEADER, waited), (PLAN_HEADER, self._desk.gate.terms.plan_id or "none"))
+
+    def _let_go(self, request: Request) -> bytes:
+        marks, engine = self._marks(request), request.engine
+        if request.placed and engine is not None:
+            return wire.let_go((*marks, (ENDPOINT_HEADER, engine.terms.name)))
+        return wire.let_go(marks, (ENDPOINT_HEADER,))
 
 
 def _set(mutation: messages.HeaderMutation, fields: list[tuple[str, str]]) -> None:
@@ -194,12 +196,12 @@ def is_gated(request_id: str, permille: int) -> bool:
     return permille >= 1000 or zlib.crc32(request_id.encode()) % 1000 < permille
 
 
-def _headers(message: messages.ProcessingRequest, fairness: str | None) -> dict[str, str]:
+def _headers(message: messages.ProcessingRequest, *keys: str | None) -> dict[str, str]:
     """The few headers that matter here; the last one of a name counts."""
     found = {}
     for field in message.request_headers.headers.headers:
         key = field.key
-        if key in _WANTED or key == fairness:
+        if key in _WANTED or key in keys:
             found[key] = (field.raw_value or field.value.encode()).decode("utf-8", "replace")
     return found
 

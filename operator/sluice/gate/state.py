@@ -319,7 +319,8 @@ class Gate:
 
     def _place(self, lane: Lane, request: Request, engines: Sequence[Engine], now: float) -> Engine | None:
         """One of ``engines``; None where there is none."""
-        if self.terms.places:
+        request.placed = self.terms.places and self.holds and request.gated
+        if request.placed:
             return self._placement.choose(lane, request, engines, self.engines.values(), now)
         return least_loaded(engines)
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from sluice.gate.engines import EngineTerms
+from sluice.gate.keys import KeySource
 from sluice.policy.admission import AdmissionPolicy, LaneTerms
 from sluice.policy.orders import BANDS
 
@@ -27,9 +28,10 @@ class ClassTerms:
     max_waiting: int = 2000
     max_wait_seconds: float = 60.0
     refuse_late: bool = False
-    fairness_header: str | None = None
-    affinity_header: str | None = None
-    """Requests with the same value of this header share a prefix or a session."""
+    fairness: KeySource | None = None
+    """What tells the class's tenants apart."""
+    affinity: KeySource | None = None
+    """What requests with a common prefix or session share."""
     split: Mapping[str, float] = field(default_factory=dict)
     """Planned share of the class's requests, by pool; empty: the plan does not say."""
     key_share: float = 0.5

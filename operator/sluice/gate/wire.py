@@ -13,11 +13,11 @@ from functools import lru_cache
 from envoy.config.core.v3 import base_pb2
 from envoy.service.ext_proc.v3 import external_processor_pb2 as messages
 
-CONTINUE = messages.ProcessingResponse(request_headers=messages.HeadersResponse()).SerializeToString()
-"""Let a request go as it is."""
-HEADERS_CONTINUE = messages.ProcessingResponse(response_headers=messages.HeadersResponse()).SerializeToString()
+from sluice.model.gate import OWN_HEADERS, REQUEST_ID_HEADER
+
 BODY_CONTINUE = messages.ProcessingResponse(response_body=messages.BodyResponse()).SerializeToString()
 _REQUEST_HEADERS = messages.ProcessingResponse.REQUEST_HEADERS_FIELD_NUMBER
+_RESPONSE_HEADERS = messages.ProcessingResponse.RESPONSE_HEADERS_FIELD_NUMBER
 _RESPONSE = messages.HeadersResponse.RESPONSE_FIELD_NUMBER
 _MUTATION = messages.CommonResponse.HEADER_MUTATION_FIELD_NUMBER
 _SET = messages.HeaderMutation.SET_HEADERS_FIELD_NUMBER
@@ -27,12 +27,26 @@ _LENGTH_DELIMITED = 2
 
 def let_go(fields: tuple[tuple[str, str], ...], remove: tuple[str, ...] = ()) -> bytes:
     """Let a request go with ``fields`` as headers and without the headers in ``remove``."""
-    mutation = b"".join([_setting(name, value) for name, value in fields] + [_removal(name) for name in remove])
-    return _field(_REQUEST_HEADERS, _field(_RESPONSE, _field(_MUTATION, mutation)))
+    changes = [_setting(name, value) for name, value in fields] + [_removal(name) for name in remove]
+    return _mutated(_REQUEST_HEADERS, changes)
+
+
+def answer_with(fields: tuple[tuple[str, str], ...], request_id: str) -> bytes:
+    """Let an answer's headers go with ``fields`` and the request's id among them."""
+    every = [*(_setting(name, value) for name, value in fields), _option(REQUEST_ID_HEADER, request_id)]
+    return _mutated(_RESPONSE_HEADERS, every)
+
+
+def _mutated(kind: int, changes: list[bytes]) -> bytes:
+    return _field(kind, _field(_RESPONSE, _field(_MUTATION, b"".join(changes))))
 
 
 @lru_cache(maxsize=8192)
 def _setting(name: str, value: str) -> bytes:
+    return _option(name, value)
+
+
+def _option(name: str, value: str) -> bytes:
     option = base_pb2.HeaderValueOption(append_action=base_pb2.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD)
     option.header.key, option.header.raw_value = name, value.encode()
     return _field(_SET, option.SerializeToString())
@@ -52,3 +66,7 @@ def _varint(number: int) -> bytes:
     if number < 0x80:
         return bytes((number,))
     return bytes((number & 0x7F | 0x80,)) + _varint(number >> 7)
+
+
+CONTINUE = let_go((), OWN_HEADERS)
+"""Let a request go as it is, but for headers of ours that its client wrote."""

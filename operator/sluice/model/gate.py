@@ -17,6 +17,8 @@ OWN_HEADERS = (ENDPOINT_HEADER, WAITED_HEADER, PLAN_HEADER)
 
 ROUTE_ATTRIBUTE = "xds.route_name"
 """The proxy's own word for the route that took a request: clients cannot write it."""
+CLAIMS_NAMESPACE = "envoy.filters.http.jwt_authn"
+"""Where the proxy keeps the claims of tokens it has verified: dynamic metadata."""
 FILES_GATE_CLUSTER = "sluice-gate"
 """Envoy files: the cluster of the gate's process."""
 
