@@ -1,21 +1,24 @@
 """The loop: one task that watches the world, and one per fleet that runs its passes.
 
 Level-based: a pass looks at the world as it is, never at what changed. A change only
-decides *when* the next pass runs: at once, after a short pause in which further changes
-gather; without one it runs every solve period, with jitter so that fleets spread. A fleet
-that hangs or fails delays nobody but itself, and only up to its time-out.
+decides *when* the next pass runs: soon, after a short pause in which further changes
+gather, and which grows where changes do not end (``pace``). Without a change it runs every
+solve period, with jitter so that fleets spread. A fleet that hangs or fails delays nobody
+but itself, and only up to its time-out.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from random import Random
 from typing import Protocol
 
 from sluice.control.metrics import Metrics
 from sluice.control.observing import Haste
+from sluice.control.pace import Pace
 from sluice.control.ports import Clock, FleetKey, World, WorldView
 from sluice.control.probes import Health
 
@@ -60,6 +63,7 @@ class _Fleet:
     """When its last pass ended (monotonic seconds)."""
     period_seconds: float = 10.0
     passes: int = 0
+    pace: Pace = field(default_factory=Pace)
 
 
 class Loop:
@@ -73,12 +77,14 @@ class Loop:
         clock: Clock,
         metrics: Metrics,
         randomness: Random | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._world = world
         self._passes = passes
         self._clock = clock
         self._metrics = metrics
         self._random = randomness or Random()  # noqa: S311 - jitter, not a secret
+        self._sleep = sleep
         self._fleets: dict[FleetKey, _Fleet] = {}
         self._turned: float | None = None
         self._surveyed: WorldView | None = None
@@ -170,7 +176,7 @@ class Loop:
                 await fleet.wake.wait()
         except TimeoutError:
             return False
-        await asyncio.sleep(DEBOUNCE_SECONDS)
+        await self._sleep(max(DEBOUNCE_SECONDS, fleet.pace.take(self._clock.monotonic())))
         fleet.wake.clear()
         return True
 

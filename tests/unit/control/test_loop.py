@@ -7,11 +7,14 @@ from collections.abc import Callable
 from random import Random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sluice.api.workload_class import WorkloadClassResource
 from sluice.control.loop import PASS_TIMEOUT_SECONDS, Loop
 from sluice.control.metrics import Metrics
 from sluice.control.observing import Haste
+from sluice.control.pace import INTERVAL_SECONDS, PROMPT_PASSES, Pace
 from sluice.control.ports import FleetKey, WorldView
 from sluice.control.pulse import Pulse
 
@@ -86,7 +89,19 @@ class Turning:
 
     def __init__(self, world: FakeWorld, passes: FakePasses) -> None:
         self.clock, self.metrics = FakeClock(), Metrics("0")
-        self.loop = Loop(world=world, passes=passes, clock=self.clock, metrics=self.metrics, randomness=Random(1))
+        self.loop = Loop(
+            world=world,
+            passes=passes,
+            clock=self.clock,
+            metrics=self.metrics,
+            randomness=Random(1),
+            sleep=self.sleep,
+        )
+
+    async def sleep(self, seconds: float) -> None:
+        """The clock moves, and nobody waits."""
+        self.clock.seconds += seconds
+        await asyncio.sleep(0)
 
     async def __aenter__(self) -> Turning:
         self._task = asyncio.create_task(self.loop.run())
@@ -164,3 +179,35 @@ async def test_a_fleet_that_is_gone_is_ended_and_its_series_go() -> None:
         await until(lambda: 'fleet="a"' not in turning.metrics.exposition().decode())
         world.becomes("a", "b")
         await until(lambda: passes.counts["a"] == 2)
+
+
+async def test_changes_without_end_drive_a_pass_a_second_and_not_more() -> None:
+    world = FakeWorld("churning")
+    passes = FakePasses(churning=lambda: world.pulse.beat({"default"}))
+    async with Turning(world, passes) as turning:
+        await until(lambda: passes.counts.get("churning", 0) >= 30)
+        took = turning.clock.seconds
+    prompt = 1 + PROMPT_PASSES  # the first of all follows no change
+    assert took >= (30 - prompt - 1) * INTERVAL_SECONDS
+    assert took <= passes.counts["churning"] * INTERVAL_SECONDS
+
+
+@given(gaps=st.lists(st.floats(0.0, 5.0), min_size=1, max_size=60))
+def test_in_any_time_there_are_only_so_many_passes(gaps: list[float]) -> None:
+    pace, now = Pace(), 0.0
+    starts = []
+    for gap in gaps:
+        now += gap
+        now += pace.take(now)
+        starts.append(now)
+    for first, start in enumerate(starts):
+        for last in range(first, len(starts)):
+            allowed = PROMPT_PASSES + 1 + (starts[last] - start) / INTERVAL_SECONDS
+            assert last - first + 1 <= allowed + 1e-6
+
+
+def test_after_a_quiet_time_passes_are_prompt_again() -> None:
+    pace = Pace()
+    assert [pace.take(100.0) for _ in range(4)] == [0.0, 0.0, 0.0, 1.0]
+    assert pace.take(101.0) == 1.0
+    assert [pace.take(200.0) for _ in range(3)] == [0.0, 0.0, 0.0]
