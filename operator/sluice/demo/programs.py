@@ -52,35 +52,44 @@ def envoy() -> Path:
 
 def prometheus(say: Say | None = None) -> Path:
     """A Prometheus binary, fetched once per machine where none is on PATH; ``say`` hears the progress."""
-    tell = say or _to_stderr
-    if on_path := shutil.which("prometheus"):
+    return _of_debian("prometheus", say or _to_stderr)
+
+
+def promtool(say: Say | None = None) -> Path:
+    """Prometheus's own checker of rules, from the same package."""
+    return _of_debian("promtool", say or _to_stderr)
+
+
+def _of_debian(name: str, tell: Say) -> Path:
+    if on_path := shutil.which(name):
         return Path(on_path)
     folder = cache_folder()
-    program = folder / "prometheus"
+    program = folder / name
     if _is_program(program):
         return program
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two runs at once fetch once
         if not _is_program(program):
-            _fetch_from_debian(program, tell)
+            _fetch_from_debian(folder, tell)
+    if not _is_program(program):
+        raise ProgramMissingError(f"Debian's package holds no usr/bin/{name}. {_HOW_TO_GET_PROMETHEUS}")
     return program
 
 
-def _fetch_from_debian(program: Path, say: Say) -> None:
-    """Download Debian's package, unpack it, and move the one file that is needed into the cache."""
+def _fetch_from_debian(folder: Path, say: Say) -> None:
+    """Download Debian's package, unpack it, and move the programs that are needed into the cache."""
     if absent := [tool for tool in ("apt-get", "dpkg") if shutil.which(tool) is None]:
         raise ProgramMissingError(f"Prometheus is missing, and so is {' and '.join(absent)}. {_HOW_TO_GET_PROMETHEUS}")
-    with tempfile.TemporaryDirectory(dir=program.parent, prefix=".fetch-") as name:
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as name:
         work = Path(name)
         say("prometheus is not on PATH: fetching Debian's package (about 20 MB, once per machine) ...")
         package = _download(work, say)
         _checked(["dpkg", "-x", str(package), str(work / "root")], work)
-        unpacked = work / "root" / "usr" / "bin" / "prometheus"
-        if not _is_program(unpacked):
-            raise ProgramMissingError(f"{package.name} holds no usr/bin/prometheus. {_HOW_TO_GET_PROMETHEUS}")
-        unpacked.rename(program)
-    say(f"prometheus is ready: {program}")
+        for unpacked in (work / "root" / "usr" / "bin").glob("prom*"):
+            if _is_program(unpacked):
+                unpacked.rename(folder / unpacked.name)
+    say(f"prometheus is ready: {folder}")
 
 
 def _download(work: Path, say: Say) -> Path:
