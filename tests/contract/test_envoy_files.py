@@ -312,6 +312,15 @@ def test_an_override_at_the_admin_port_wins_over_our_runtime_layer(plane: Plane)
     assert plane.runtime(key) == "2"
 
 
+def test_a_class_with_a_dot_in_its_name_has_series_of_its_own(plane: Plane) -> None:
+    plane.order(OPEN, replace(OPEN, name="chat.v2", rate_limit=0.01, burst=1))
+    wait_for("the new class", lambda: plane.ask(name="chat.v2").status == 429)
+    series = get(plane.admin, "/stats/prometheus").body
+    cluster = files_cluster("demo", "chat.v2")
+    assert f'envoy_cluster_upstream_rq_total{{envoy_cluster_name="{cluster}"}} 1' in series
+    assert f'envoy_http_local_rate_limit_enforced{{envoy_local_http_ratelimit_prefix="{cluster}"}}' in series
+
+
 def judged(plane: Plane, observer: Observer, memory: VerifyMemory, now: float) -> tuple[Finding, VerifyMemory]:
     """What ``Effective`` says of the proxy's own counters at ``now``, while weights of 800 to 200 are ordered."""
     observation = asyncio.run(observer.observe(plane.fleet, (workload("chat"),), now))

@@ -19,7 +19,7 @@ def replace_text(path: Path, text: str) -> None:
 
 
 def text_at(path: Path) -> str | None:
-    """The text at ``path``; None where there is none to read."""
+    """The text at ``path``; None where there is none, or none that can be read."""
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):

@@ -33,7 +33,7 @@ from sluice.actuate.kubernetes_api import APPLY, JSON_PATCH, Answer, KubernetesA
 from sluice.actuate.ledger import Ledger, conflict, refusal
 from sluice.actuate.objects import Document, is_as_desired, is_ours, label_value
 from sluice.actuate.order import steps
-from sluice.actuate.port import Order
+from sluice.actuate.port import NoAnswer, Order
 from sluice.model.decision import Receipt, Targets
 from sluice.model.fleet import DataPlaneKind, Fleet, GateUse, WorkloadClass
 from sluice.model.naming import FIELD_MANAGER, FLEET_LABEL, MANAGED_BY
@@ -93,6 +93,8 @@ class KubernetesActuator:
         """The targets in the fleet's ConfigMap."""
         name = plan_config_map_name(fleet.name)
         answer = self._api.send("GET", CONFIG_MAP.path(fleet.namespace, name))
+        if not answer.fine and answer.status != 404:
+            raise NoAnswer(refusal("get", CONFIG_MAP, name, answer))
         return plan_config_map.targets_of(answer.document) if answer.fine else None
 
     def _observe(self, fleet: Fleet) -> Ledger:

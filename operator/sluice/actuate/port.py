@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from sluice.model.decision import Receipt, Targets
 from sluice.model.fleet import Fleet, WorkloadClass
 from sluice.model.plan import Plan
+from sluice.model.reasons import Finding
 from sluice.model.snapshot import PoolSupply
 
 _TARGETS = TypeAdapter(Targets)
@@ -30,10 +31,18 @@ class Order:
     """Ready proxies that divide each limit among themselves."""
 
 
+class NoAnswer(Exception):  # noqa: N818 - a state of the world
+    """What the data plane holds cannot be read now: that is not nothing. ``finding`` tells why."""
+
+    def __init__(self, finding: Finding) -> None:
+        super().__init__(finding.message)
+        self.finding = finding
+
+
 class Actuator(Protocol):
     """One data plane. The methods block on I/O: call them off the event loop.
 
-    None of them raises for what the outside world does; what failed is in
+    Neither ``act`` nor ``preview`` raises for what the outside world does; what failed is in
     ``Receipt.problems`` (reasons ``WriteFailed``, ``NotPermitted``, ``FieldConflict``).
     """
 
@@ -50,7 +59,10 @@ class Actuator(Protocol):
         ...
 
     def standing(self, fleet: Fleet) -> Targets | None:
-        """The targets that the data plane holds for ``fleet``, for ``Memory.recall`` after a restart."""
+        """The targets that the data plane holds for ``fleet``, for ``Memory.recall`` after a restart.
+
+        None: it holds none. Raises :class:`NoAnswer` where that cannot be told.
+        """
         ...
 
 

@@ -66,7 +66,12 @@ def _of_pods(pool: Pool, pods: Sequence[Object]) -> PoolSupply:
 
 
 def _of_slices(pool: Pool, slices: Sequence[Object]) -> PoolSupply:
-    addresses = sorted({address for entry in slices for address in _slice_addresses(entry)})
+    """A Service with two address families lists each replica once in each: one family tells them all."""
+    families: dict[str, set[str]] = {}
+    for entry in slices:
+        families.setdefault(str(entry.get("addressType", "IPv4")), set()).update(_slice_addresses(entry))
+    fullest = max(families, key=lambda family: (len(families[family]), family == "IPv4"))
+    addresses = sorted(families[fullest])
     return PoolSupply(pool=pool.name, ready=len(addresses), source=Source.ENDPOINT_SLICES, addresses=tuple(addresses))
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from sluice.actuate.order import has_limits, without_limits
-from sluice.actuate.port import Actuator, Order
+from sluice.actuate.port import Actuator, NoAnswer, Order
 from sluice.control.gathering import Gathered
 from sluice.control.memory import Memory
 from sluice.control.metrics import Metrics
@@ -119,8 +119,12 @@ def _carry_out(actuator: Actuator, order: Order) -> tuple[Receipt, Targets | Non
     of the others in force, and a limit that could not be lifted must be tried again.
     """
     receipt = actuator.act(order)
-    failed = any(finding.condition is ConditionType.PROGRAMMED for finding in receipt.problems)
-    return receipt, actuator.standing(order.fleet) if failed else order.targets
+    if not any(finding.condition is ConditionType.PROGRAMMED for finding in receipt.problems):
+        return receipt, order.targets
+    try:
+        return receipt, actuator.standing(order.fleet)
+    except NoAnswer:
+        return receipt, None
 
 
 def _remember(order: Order, held: Targets | None, memory: Memory) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 
+from sluice.actuate.port import NoAnswer
 from sluice.api.inference_fleet import InferenceFleetResource
 from sluice.api.resolve import orphans
 from sluice.control.acting import Acting, ActuatorOf
@@ -20,15 +21,17 @@ from sluice.control.metrics import Metrics
 from sluice.control.observing import Haste, Observations
 from sluice.control.ports import Clock, FleetKey, World, WorldView, epoch_seconds
 from sluice.control.report import Account, report
-from sluice.control.statuses import plan_from_status
+from sluice.control.statuses import estimates_from_status, plan_from_status
 from sluice.control.telling import Telling
 from sluice.control.thinking import Thinking
 from sluice.control.workers import Crews
 from sluice.deciding.decide import DecideMemory
+from sluice.deciding.estimate import EstimateMemory
 from sluice.deciding.verify import VerifyMemory, verify
 from sluice.model.decision import Decision
 from sluice.model.demand import Demand
 from sluice.model.fleet import Fleet, Mode
+from sluice.model.reasons import Finding
 from sluice.policy.targets import Memory as TargetMemory
 
 log = logging.getLogger("sluice.pass")
@@ -74,9 +77,9 @@ class Passes:
         memory = self._memories.setdefault(key, Memory())
         for _ in range(REPLANS):
             declared = await self._paperwork.run(declare, view, key, resource)
-            await self._recall(memory, declared)
-            if declared.resolved.fleet is None:
-                await self._tell_unresolved(declared, memory)
+            unread = await self._recall(memory, declared)
+            if declared.resolved.fleet is None or unread:
+                await self._tell_unplanned(declared, memory, unread)
                 break
             gathered = await self._gather(declared, declared.resolved.fleet, memory, haste)
             demand, decision = await self._thinking.think(gathered.snapshot, memory)
@@ -104,25 +107,36 @@ class Passes:
         if memory is not None:
             await self._acting.release(key, memory)
 
-    async def _recall(self, memory: Memory, declared: Declared) -> None:
-        """The first pass after a start: the plan from status, the targets from the data plane."""
+    async def _recall(self, memory: Memory, declared: Declared) -> tuple[Finding, ...]:
+        """The first pass after a start: plan and estimates from status, the targets from the data plane.
+
+        A finding where a fleet that enforces cannot be told from one that never did: to plan anew from
+        there would open limits that stand, and tighten them again.
+        """
         if memory.recalled:
-            return
-        plan = self._telling.kept_plan(declared.key) or plan_from_status(declared.resource, declared.classes)
-        memory.decide = DecideMemory(plan=plan)
+            return ()
+        if memory.decide.plan is None:
+            plan = self._telling.kept_plan(declared.key) or plan_from_status(declared.resource, declared.classes)
+            memory.decide = DecideMemory(plan=plan)
+            memory.estimate = EstimateMemory(last=estimates_from_status(declared.classes, self._clock.now()))
         fleet = declared.resolved.fleet
         if fleet is None:
-            return
-        standing = await self._acting.standing(fleet)
+            return ()
+        try:
+            standing = await self._acting.standing(fleet)
+        except NoAnswer as error:
+            return (error.finding,) if fleet.mode is Mode.ENFORCE else ()
         memory.recalled = True
         memory.in_force = standing
         memory.enforcing = standing is not None and fleet.mode is Mode.ENFORCE
         if standing is None:
-            return
+            return ()
+        plan = memory.decide.plan
         since = epoch_seconds(plan.time) if plan is not None else self._clock.now()
         recalled = TargetMemory.recall(standing, declared.resolved.classes, self._clock.now())
         memory.decide = DecideMemory(plan=plan, targets=recalled)
         memory.verify = VerifyMemory(targets=standing, since=since)
+        return ()
 
     async def _gather(self, declared: Declared, fleet: Fleet, memory: Memory, haste: Haste) -> Gathered:
         site = await self._paperwork.run(look_around, declared, fleet, memory.in_force)
@@ -168,14 +182,14 @@ class Passes:
         findings = tuple(orphans(view.fleets, classes))
         await self._tell(Account(key=key, now=self._clock.now(), resource=None, classes=classes, findings=findings))
 
-    async def _tell_unresolved(self, declared: Declared, memory: Memory) -> None:
-        """A fleet that cannot be built (no profile): what is in force stays, and the reason is told.
+    async def _tell_unplanned(self, declared: Declared, memory: Memory, unread: tuple[Finding, ...]) -> None:
+        """A fleet that cannot be built (no profile) or recalled: what is in force stays, and the reason is told.
 
         Unless it enforces no longer: leaving Enforce needs no plan.
         """
         if declared.resource.spec.mode is not Mode.ENFORCE:
             await self._acting.release(declared.key, memory)
-        findings = declared.findings
+        findings = (*declared.findings, *unread)
         await self._tell(
             Account(
                 key=declared.key,

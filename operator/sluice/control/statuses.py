@@ -32,7 +32,7 @@ from sluice.model.decision import ClassTarget, Receipt
 from sluice.model.demand import ClassDemand, Estimate
 from sluice.model.fleet import Sli, SliSignal, SliStatistic, WorkloadClass
 from sluice.model.plan import Plan, PromisePlan
-from sluice.model.signal import Sample, Signal
+from sluice.model.signal import Sample, Signal, Source
 from sluice.model.snapshot import ClassSamples, PoolSupply
 
 TOLERANCE = 0.05
@@ -203,6 +203,29 @@ def _counted(held: tuple[AttainmentStatus, ...]) -> str:
     """``held/measured``, or nothing where nothing is measured."""
     known = [entry for entry in held if entry.held != "Unknown"]
     return f"{sum(entry.held == 'Held' for entry in known)}/{len(known)}" if known else ""
+
+
+def estimates_from_status(
+    classes: tuple[WorkloadClassResource, ...], now: float
+) -> Mapping[tuple[str, Signal], Sample]:
+    """What was measured of each class when status was told last, as the estimates' memory of a restarted operator.
+
+    They count as taken at ``now``: while nothing fresh comes they are held as long as any last sample
+    (``blindAfterSeconds``), so that a Prometheus which is late does not turn demand into priors and limits into
+    none. What was declared and not measured is left to the declaration.
+    """
+    return {
+        (entry.metadata.name, signal): Sample(value=estimate.value, at_seconds=now, source=estimate.source)
+        for entry in classes
+        if (demand := entry.status.demand) is not None
+        for signal, estimate in (
+            (Signal.OFFERED_RATE, demand.rate),
+            (Signal.PROMPT_TOKENS, demand.prompt_tokens),
+            (Signal.UNCACHED_PROMPT_TOKENS, demand.uncached_prompt_tokens),
+            (Signal.OUTPUT_TOKENS, demand.output_tokens),
+        )
+        if estimate.source not in (Source.PRIOR, Source.OVERRIDE)
+    }
 
 
 def plan_from_status(fleet: InferenceFleetResource, classes: tuple[WorkloadClassResource, ...]) -> Plan | None:

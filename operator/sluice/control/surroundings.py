@@ -11,6 +11,7 @@ from sluice.model.fleet import DataPlaneKind, Fleet, LimitKind, Mode, WorkloadCl
 from sluice.model.naming import CLASS_LABEL, gateway_cluster
 from sluice.model.reasons import ConditionType, Finding, Reason
 from sluice.observe.proxies import Proxies
+from sluice.observe.sources import is_exported
 
 OWNING_GATEWAY = "gateway.envoyproxy.io/owning-gateway-name"
 OWNING_GATEWAY_NAMESPACE = "gateway.envoyproxy.io/owning-gateway-namespace"
@@ -76,7 +77,11 @@ def findings(view: WorldView, fleet: Fleet, classes: Sequence[WorkloadClass]) ->
     """References to objects that do not exist, as far as they can be seen."""
     if fleet.data_plane.kind is not DataPlaneKind.ENVOY_GATEWAY or not view.complete:
         return ()
-    return (*_missing_gateway(view, fleet), *_missing_routes(view, fleet, classes))
+    return (
+        *_missing_gateway(view, fleet),
+        *_missing_routes(view, fleet, classes),
+        *_unmeasurable_routes(view, fleet, classes),
+    )
 
 
 def _missing_gateway(view: WorldView, fleet: Fleet) -> Iterator[Finding]:
@@ -103,6 +108,22 @@ def _missing_routes(view: WorldView, fleet: Fleet, classes: Sequence[WorkloadCla
                 condition=ConditionType.RESOLVED_REFS,
                 reason=Reason.ROUTE_NOT_FOUND,
                 message=f"spec.routeRef: no rule {workload.route.rule_name} in HTTPRoute {workload.route.name}",
+                subject=f"WorkloadClass/{workload.name}",
+            )
+
+
+def _unmeasurable_routes(view: WorldView, fleet: Fleet, classes: Sequence[WorkloadClass]) -> Iterator[Finding]:
+    """Users' routes whose clusters Envoy's exporter cannot tell; our own are named so that it can."""
+    positions = dict(_rule_positions(view, fleet, classes))
+    for workload in classes:
+        if workload.route is None or workload.name not in positions:
+            continue
+        if not is_exported(gateway_cluster(fleet.namespace, workload.route.name, positions[workload.name])):
+            yield Finding(
+                condition=ConditionType.METRICS_AVAILABLE,
+                reason=Reason.NO_SAMPLES,
+                message=f"spec.routeRef: Envoy exports no series of HTTPRoute {workload.route.name}, for its name has "
+                "a dot; give it a name without one, or let another source tell the class",
                 subject=f"WorkloadClass/{workload.name}",
             )
 

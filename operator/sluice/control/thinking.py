@@ -20,6 +20,7 @@ from sluice.model.demand import Demand
 from sluice.model.fleet import Mode
 from sluice.model.reasons import ConditionType, Finding, Reason
 from sluice.model.snapshot import Snapshot
+from sluice.policy.memory import ClassMemory
 from sluice.policy.targets import Memory as TargetMemory
 
 
@@ -36,6 +37,8 @@ class Thinking:
         started = self._clock.monotonic()
         if snapshot.fleet.mode is Mode.ENFORCE and not memory.enforcing:
             _begin_enforcing(snapshot, memory)
+        elif snapshot.fleet.mode is Mode.ENFORCE:
+            _follow_what_stands(snapshot, memory)
         try:
             demand, decision, memory.estimate, memory.decide = await self._crew.run(
                 _deliberate, snapshot, memory.estimate, memory.decide
@@ -55,6 +58,37 @@ def _begin_enforcing(snapshot: Snapshot, memory: Memory) -> None:
     if memory.in_force is not None:
         targets = TargetMemory.recall(memory.in_force, snapshot.classes, snapshot.now)
     memory.decide = replace(memory.decide, targets=targets)
+
+
+def _follow_what_stands(snapshot: Snapshot, memory: Memory) -> None:
+    """What was ordered and could not be written is not in force: the next step starts from what is."""
+    ordered, standing = memory.decide.targets.ordered, memory.in_force
+    if ordered is None or ordered is standing:
+        return
+    before = memory.decide.targets.classes
+    if standing is None:
+        memory.decide = replace(memory.decide, targets=TargetMemory.empty())
+        return
+    recalled = TargetMemory.recall(standing, snapshot.classes, snapshot.now).classes
+    astray = {target.name for target in ordered.classes if target != standing.of(target.name)}
+    if not astray:
+        return
+    classes = {
+        name: _set_back(entry, recalled.get(name)) if name in astray else entry for name, entry in before.items()
+    }
+    memory.decide = replace(memory.decide, targets=TargetMemory(classes=classes, ordered=standing))
+
+
+def _set_back(meant: ClassMemory, held: ClassMemory | None) -> ClassMemory:
+    """The values that are in force, with the times of what was meant: rests and dwells have begun all the same."""
+    held = held or ClassMemory()
+    return replace(
+        meant,
+        rate_limit=held.rate_limit,
+        in_flight_limit=held.in_flight_limit,
+        fence=held.fence,
+        weights=held.weights,
+    )
 
 
 def _deliberate(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 from sluice.model.fleet import WorkloadClass
 
 GROUP = "sluice.dev"
@@ -21,8 +23,12 @@ ROUTE_RULE_NAME = "sluice"
 
 
 def files_cluster(namespace: str, class_name: str) -> str:
-    """The Envoy cluster of a class in the Envoy-files data plane; also the stem of its runtime keys."""
-    return f"sluice-{namespace}-{class_name}"
+    """The Envoy cluster of a class in the Envoy-files data plane; also the stem of its runtime keys.
+
+    Envoy's exporter ends a cluster's name at the first dot. An underscore, which no name of an object
+    has, stands for it.
+    """
+    return f"sluice-{namespace}-{class_name.replace('.', '_')}"
 
 
 FILES_ROUTES = "sluice"
@@ -42,8 +48,15 @@ def gateway_cluster(namespace: str, route: str, rule_index: int) -> str:
 
 
 def owned_route(workload: WorkloadClass) -> str:
-    """The HTTPRoute and the BackendTrafficPolicy that we create for a class bear its name."""
-    return workload.name
+    """The HTTPRoute and the policies that we create for a class bear its name.
+
+    A route's name becomes part of a cluster's, and Envoy's exporter ends that at the first dot: a name
+    with dots is written with hyphens, and a digest that keeps it apart from a class of that very name.
+    """
+    if "." not in workload.name:
+        return workload.name
+    digest = hashlib.sha256(workload.name.encode()).hexdigest()[:8]
+    return f"{workload.name.replace('.', '-')[:244]}-{digest}"
 
 
 def plan_config_map(fleet: str) -> str:

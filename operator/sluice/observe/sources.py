@@ -23,8 +23,7 @@ def identities(fleet: Fleet, classes: Sequence[WorkloadClass], rule_index: Mappi
     clusters = {workload.name: envoy_cluster(fleet, workload, rule_index.get(workload.name)) for workload in classes}
     models = _own({workload.name: workload.served_model_name for workload in classes})
     return {
-        # A dot ends the name where Envoy's exporter splits it: the rest lands in the metric's name.
-        Source.ENVOY: _own({name: one for name, one in clusters.items() if one is not None and "." not in one}),
+        Source.ENVOY: _own({name: one for name, one in clusters.items() if one is not None and is_exported(one)}),
         Source.ENDPOINT_PICKER: _own({workload.name: workload.fairness_id or workload.name for workload in classes}),
         Source.VLLM: models,
         Source.SGLANG: models,
@@ -42,6 +41,11 @@ def envoy_cluster(fleet: Fleet, workload: WorkloadClass, rule_index: int | None)
     if fleet.data_plane.kind is DataPlaneKind.ENVOY_GATEWAY:
         return naming.gateway_cluster(fleet.namespace, naming.owned_route(workload), 0)
     return None
+
+
+def is_exported(cluster: str) -> bool:
+    """Whether Envoy's exporter tells the cluster by its name: a dot ends it, and the rest lands in the metric's."""
+    return "." not in cluster
 
 
 def preferences(fleet: Fleet) -> tuple[Mapping[Signal, tuple[Source, ...]], tuple[Finding, ...]]:

@@ -109,3 +109,16 @@ def test_listed_endpoints_need_nobody_to_count_them() -> None:
         ("h100", 2, Source.ENDPOINTS),
     ]
     assert findings == ()
+
+
+def test_a_service_with_two_address_families_counts_each_replica_once() -> None:
+    def slice_of(family: str, *addresses: str) -> dict[str, Any]:
+        labels = {"kubernetes.io/service-name": "vllm"}
+        endpoints = [{"addresses": [address], "conditions": {"ready": True}} for address in addresses]
+        return thing("EndpointSlice", labels, addressType=family, endpoints=endpoints, ports=[{"port": 8000}])
+
+    both = [slice_of("IPv6", "fd00::1", "fd00::2"), slice_of("IPv4", "10.0.0.1"), slice_of("IPv4", "10.0.0.2")]
+    supplies, _ = count(selecting(), both)
+    assert (supplies[0].ready, supplies[0].addresses) == (2, ("10.0.0.1:8000", "10.0.0.2:8000"))
+    supplies, _ = count(selecting(), both[:2])
+    assert supplies[0].ready == 2, "a family that is still being filled counts nobody out"

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from tests.control.fleets import PROFILE, fleet, two_classes
 
-from sluice.actuate.port import Order
+from sluice.actuate.port import NoAnswer, Order
 from sluice.api.manifests import parse
 from sluice.control.events import Event
 from sluice.control.metrics import Metrics
@@ -25,15 +25,18 @@ from sluice.model.decision import Receipt, Targets
 from sluice.model.fleet import DataPlaneKind, Fleet, WorkloadClass
 from sluice.model.plan import Plan
 from sluice.model.reasons import ConditionType, Finding, Reason
-from sluice.model.snapshot import Observation
+from sluice.model.signal import Gap, GapReason, Sample, Signal, Source
+from sluice.model.snapshot import ClassSamples, Observation
 from sluice.observe.proxies import Proxies
 
 KEY = ("default", "fleet")
 
 
-def view(mode: str = "Enforce", *, classes: Sequence[Mapping[str, Any]] | None = None, law: bool = True) -> WorldView:
+def view(
+    mode: str = "Enforce", *, classes: Sequence[Mapping[str, Any]] | None = None, law: bool = True, **spec: Any
+) -> WorldView:
     declared = two_classes() if classes is None else classes
-    documents = [*([PROFILE] if law else []), fleet(mode, kind="ConfigMap"), *declared]
+    documents = [*([PROFILE] if law else []), fleet(mode, kind="ConfigMap", **spec), *declared]
     read = parse(yaml.safe_dump_all([dict(document) for document in documents]), "test")
     assert read.errors == ()
     return WorldView(fleets=read.fleets, classes=read.classes, profiles=read.profiles)
@@ -52,6 +55,9 @@ class Here:
     """One class's object is somebody else's; the others are written."""
     stuck: bool = False
     """One of two limited classes keeps what it has; the other is written."""
+    silent: bool = False
+    """Nobody tells what the data plane holds."""
+    observation: Observation = field(default_factory=Observation)
     hold: threading.Event | None = None
     """A write hangs until it is set."""
     statuses: dict[Ref, Mapping[str, Any]] = field(default_factory=dict)
@@ -89,7 +95,7 @@ class Here:
         del fleet, classes, now, around
         if self.on_observe is not None:
             self.on_observe()
-        return Observation()
+        return self.observation
 
     async def close(self) -> None:
         """Nothing to end."""
@@ -119,6 +125,8 @@ class Here:
 
     def standing(self, fleet: Fleet) -> Targets | None:
         del fleet
+        if self.silent:
+            raise NoAnswer(Finding(condition=ConditionType.PROGRAMMED, reason=Reason.WRITE_FAILED, message="hush"))
         return self.held
 
     async def write(self, ref: Ref, status: Mapping[str, Any]) -> None:
@@ -388,3 +396,81 @@ async def test_a_fleet_that_cannot_be_resolved_can_still_leave_enforce(started: 
     here.shown = view(mode, law=False)
     await operator.run(2)
     assert (here.limit is not None) == stays
+
+
+async def test_a_limit_that_could_not_be_written_goes_on_from_where_it_stands(started: Start) -> None:
+    here = Here(view(classes=[{**entry, "spec": {**entry["spec"], "priors": HEAVY}} for entry in two_classes()]))
+    operator = started(here)
+    await operator.run(2)
+    before = here.limit
+    assert before is not None
+    here.failing = True
+    await operator.run(4)
+    here.failing = False
+    await operator.run(1)
+    assert here.limit is not None
+    assert 0.8 * before - 1e-9 <= here.limit < before, "one step of a fifth, and not five of them"
+
+
+@pytest.mark.parametrize(("mode", "told"), [("Enforce", "WriteFailed"), ("Observe", "NotEnforcing")])
+async def test_what_cannot_be_read_after_a_restart_is_not_taken_for_nothing(
+    started: Start, mode: str, told: str
+) -> None:
+    here = Here(view())
+    await started(here).run(5)
+    orders, limit = len(here.orders), here.limit
+    here.silent, here.shown = True, view(mode)
+    again = started(here)
+    await again.run(2)
+    assert (len(here.orders), here.limit) == (orders, limit)
+    assert here.condition("Programmed")["reason"] == told
+    here.silent = False
+    await again.run(2)
+    assert here.limit == (limit if mode == "Enforce" else None)
+    assert here.condition("Programmed")["reason"] == ("Programmed" if mode == "Enforce" else "NotEnforcing")
+
+
+def measured(rates: Mapping[str, float], at: float) -> Observation:
+    def samples(rate: float) -> ClassSamples:
+        return ClassSamples(samples={Signal.OFFERED_RATE: Sample(value=rate, at_seconds=at, source=Source.ENVOY)})
+
+    return Observation(classes={name: samples(rate) for name, rate in rates.items()})
+
+
+def unmeasured(reason: GapReason) -> Observation:
+    gap = Gap(signal=Signal.OFFERED_RATE, tried=((Source.ENVOY, reason),))
+    return Observation(
+        classes={name: ClassSamples(gaps={Signal.OFFERED_RATE: gap}) for name in ("decode-heavy", "prefill-heavy")}
+    )
+
+
+METRICS = {"prometheusUrl": "http://127.0.0.1:9"}
+LOAD = {"decode-heavy": 15.0, "prefill-heavy": 5.0}
+"""Three times the decode-heavy class's prior."""
+
+
+@pytest.mark.parametrize("reason", [GapReason.NO_SERIES, GapReason.TOO_YOUNG, GapReason.STALE, GapReason.UNREACHABLE])
+async def test_a_restart_under_load_keeps_limits_until_demand_is_measured_again(
+    started: Start, reason: GapReason
+) -> None:
+    here = Here(view(metrics=METRICS))
+    operator = started(here)
+    for _ in range(12):
+        here.observation = measured(LOAD, here.seconds)
+        await operator.run(1)
+    limit, plan = here.limit, here.statuses[Ref("InferenceFleet", *KEY)]["plan"]
+    assert limit is not None
+    here.observation = unmeasured(reason)
+    again = started(here)
+    await again.run(10)
+    assert (here.limit, here.statuses[Ref("InferenceFleet", *KEY)]["plan"]) == (limit, plan)
+    assert here.condition("Degraded")["reason"] == "Held"
+    here.observation = measured(LOAD, here.seconds)
+    await again.run(1)
+    assert here.limit == limit
+    here.seconds += 400.0  # longer than blindAfterSeconds: then the safe plan, open limits, is due
+    here.observation = unmeasured(reason)
+    await again.run(1)
+    here.seconds += 400.0
+    await again.run(1)
+    assert here.limit is None

@@ -184,8 +184,9 @@ async def test_a_class_without_a_fairness_id_is_known_by_its_name() -> None:
 
 
 async def test_a_cluster_whose_name_envoy_cuts_at_a_dot_is_not_asked_for() -> None:
-    seen = await observe(FakePrometheus(), [workload("chat.v2")])
-    assert (Source.ENVOY, GapReason.NOT_CONFIGURED) in seen.classes["chat.v2"].gaps[Signal.OFFERED_RATE].tried
+    users = replace(workload("chat"), route=RouteRef(name="route.v2", rule_name="chat"))
+    seen = await observe(FakePrometheus(), [users], fleet(GATEWAY), Proxies(rule_index={"chat": 0}))
+    assert (Source.ENVOY, GapReason.NOT_CONFIGURED) in seen.classes["chat"].gaps[Signal.OFFERED_RATE].tried
 
 
 @pytest.mark.parametrize(
