@@ -101,6 +101,10 @@ class Feed:
         plan = self.plan if self.fresh else None
         return terms_of(self.world.fleet, self.world.classes, plan, self.world.addresses, self.choices)
 
+    def plan_age(self, now: float) -> float | None:
+        """Time since the plan was read last; None without one."""
+        return None if self.plan is None else now - self._plan_read
+
     def look(self, now: float) -> None:
         """See whether the plan's file or its age changed; ``now`` is monotonic."""
         changed = self._look_at_plan(now)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry
@@ -72,6 +72,7 @@ class Meters(Collector):
         self.feed_problems: Counter[str] = Counter()
         self.gate: Gate | None = None
         self.fresh = False
+        self.plan_age: Callable[[], float | None] = lambda: None
         self._classes: dict[str, ClassCounts] = {}
         registry.register(self)
 
@@ -169,6 +170,10 @@ class Meters(Collector):
         )
         text = "1 while requests are held, 0 in shadow or open."
         yield GaugeMetricFamily(f"{PREFIX}holding", text, value=1 if gate.holds else 0)
+        text = "1 once the gate has stopped holding by itself: something waited while engines idled."
+        yield GaugeMetricFamily(f"{PREFIX}stopped_by_harm", text, value=int(gate.harm.tripped))
+        if (age := self.plan_age()) is not None:
+            yield GaugeMetricFamily(f"{PREFIX}plan_age_seconds", "Time since the plan was read last.", value=age)
         plan = GaugeMetricFamily(f"{PREFIX}plan_info", "1 for the plan in force.", labels=["fresh", "plan_id"])
         plan.add_metric([str(self.fresh).lower(), gate.terms.plan_id], 1)
         yield plan

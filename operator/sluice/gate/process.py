@@ -16,6 +16,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -86,6 +87,7 @@ class GateProcess:
             manifests=settings.manifests,
             fleet_name=settings.fleet,
         )
+        self.meters.plan_age = lambda: self.feed.plan_age(time.monotonic())
         self._holds = self._may_hold()
         gate = Gate(self.feed.terms(), holds=self._holds)
         self.desk = Desk(gate, self.meters, DecisionLog(settings.decisions))
