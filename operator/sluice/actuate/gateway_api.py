@@ -1,8 +1,9 @@
 """A class's share of each pool as Gateway API says it: our own route, or weights in a user's. Pure.
 
 **Own route** (the class has ``match``): an HTTPRoute with one named rule, owned by the class.
-The rule sets the fairness id, has no request time-out unless the user sets one (a gateway's
-own default, 15 s in Envoy, would cut streams), and one back end per pool.
+The rule sets the fairness id and, where the fleet has any, names the class's objective; it has
+no request time-out unless the user sets one (a gateway's own default, 15 s in Envoy, would cut
+streams), and one back end per pool.
 
 **A user's route** (the class has ``routeRef``): only ``weight`` of the rule's back ends is ours.
 Server-side apply cannot say that: ``spec.rules`` and ``backendRefs`` are atomic lists in
@@ -20,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sluice.actuate import inference_objectives
 from sluice.actuate.kinds import HTTP_ROUTE
 from sluice.actuate.objects import Document, owned_by_class
 from sluice.actuate.port import Order
@@ -79,15 +81,16 @@ def _route(order: Order, workload: WorkloadClass, target: ClassTarget) -> Docume
     matched: Document = {"path": path}
     if match and match.headers:
         matched["headers"] = [{"type": "Exact", "name": h.name, "value": h.value} for h in match.headers]
+    written = [{"name": FAIRNESS_HEADER, "value": workload.fairness_id or workload.name}]
+    if objective := inference_objectives.header(fleet, owned_route(workload)):
+        written.append({"name": objective[0], "value": objective[1]})
     rule = {
         "name": ROUTE_RULE_NAME,
         "matches": [matched],
         "filters": [
             {
                 "type": "RequestHeaderModifier",
-                "requestHeaderModifier": {
-                    "set": [{"name": FAIRNESS_HEADER, "value": workload.fairness_id or workload.name}]
-                },
+                "requestHeaderModifier": {"set": written},
             }
         ],
         "timeouts": {"request": gateway_duration(workload.request_timeout_seconds)},

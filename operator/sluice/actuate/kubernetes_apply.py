@@ -26,7 +26,13 @@ from typing import Any
 
 import yaml
 
-from sluice.actuate import envoy_extension_policy, envoy_gateway, gateway_api, plan_config_map
+from sluice.actuate import (
+    envoy_extension_policy,
+    envoy_gateway,
+    gateway_api,
+    inference_objectives,
+    plan_config_map,
+)
 from sluice.actuate.acceptance import refusals
 from sluice.actuate.kinds import CONFIG_MAP, EXTENSION_POLICY, HTTP_ROUTE, TRAFFIC_POLICY, Kind
 from sluice.actuate.kubernetes_api import APPLY, JSON_PATCH, Answer, KubernetesApi
@@ -41,7 +47,7 @@ from sluice.model.naming import plan_config_map as plan_config_map_name
 
 LISTED = (TRAFFIC_POLICY, EXTENSION_POLICY, HTTP_ROUTE)
 """Kinds that are made per class, in the order of writing; removal goes the other way round."""
-KINDS = {kind.name: kind for kind in (*LISTED, CONFIG_MAP)}
+KINDS = {(kind.api_version, kind.name): kind for kind in (*LISTED, CONFIG_MAP, *inference_objectives.KINDS.values())}
 
 
 class KubernetesActuator:
@@ -78,7 +84,7 @@ class KubernetesActuator:
         self._hold_the_hopeless(order, done)
         wanted = self._objects(order, done)
         for document in (*wanted, self._config_map(order, done)):
-            kind, name = KINDS[document["kind"]], document["metadata"]["name"]
+            kind, name = _kind(document), document["metadata"]["name"]
             before = self._standing_object(kind, order.fleet.namespace, name, done)
             if before is None or not is_as_desired(before, document):
                 lines += _diff(f"{kind.name}/{name}", _content(before), _content(document))
@@ -125,7 +131,7 @@ class KubernetesActuator:
                 return
             metadata = document["metadata"]
             name, label = metadata["name"], f"{document['kind']}/{metadata['name']}"
-            before = self._standing_object(KINDS[document["kind"]], metadata["namespace"], name, done)
+            before = self._standing_object(_kind(document), metadata["namespace"], name, done)
             if before is not None and not is_ours(before, document):
                 done.hold(
                     _owner(document),
@@ -139,6 +145,7 @@ class KubernetesActuator:
         documents = (
             *envoy_gateway.policies(order),
             *envoy_extension_policy.policies(order),
+            *inference_objectives.objectives(order),
             *gateway_api.routes(order)[0],
         )
         return tuple(document for document in documents if _owner(document) not in done.held)
@@ -195,7 +202,7 @@ class KubernetesActuator:
         keep = {(document["kind"], document["metadata"]["name"]) for document in wanted}
         return tuple(
             (kind, name)
-            for kind in reversed(LISTED)
+            for kind in reversed(_kinds(order.fleet))
             for (kind_name, name) in sorted(done.seen)
             if kind_name == kind.name and (kind_name, name) not in keep and _is_stale(done.seen[kind_name, name], done)
         )
@@ -212,7 +219,7 @@ class KubernetesActuator:
 
     def _apply(self, document: Document, done: Ledger, *, workload: str | None) -> None:
         """Make one object of ours as desired."""
-        kind, metadata = KINDS[document["kind"]], document["metadata"]
+        kind, metadata = _kind(document), document["metadata"]
         name, label = metadata["name"], f"{kind.name}/{metadata['name']}"
         before = done.seen.get((kind.name, name))
         done.touched.add((kind.name, name))
@@ -273,7 +280,13 @@ class KubernetesActuator:
 
 def _kinds(fleet: Fleet) -> tuple[Kind, ...]:
     """The kinds that are listed for a fleet; a cluster without Gateway API is not asked for it."""
-    return LISTED if _has_gateway(fleet) else ()
+    objectives = inference_objectives.kind(fleet)
+    listed = LISTED if objectives is None else (objectives, *LISTED)
+    return listed if _has_gateway(fleet) else ()
+
+
+def _kind(document: Mapping[str, Any]) -> Kind:
+    return KINDS[document["apiVersion"], document["kind"]]
 
 
 def _has_gateway(fleet: Fleet) -> bool:

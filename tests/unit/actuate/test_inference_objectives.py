@@ -1,0 +1,126 @@
+"""The plan's order as priorities of llm-d's flow control."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from tests.unit.actuate.fleets import fleet, pool, target, workload
+from tests.unit.gate.test_edges import planned
+
+from sluice.actuate.inference_objectives import HEADERS, KINDS, objectives, priorities
+from sluice.actuate.kubernetes_api import Answer
+from sluice.actuate.kubernetes_apply import KubernetesActuator
+from sluice.actuate.port import Order
+from sluice.model.decision import Targets
+from sluice.model.fleet import BackendRef, DataPlaneKind
+from sluice.model.plan import Band, Plan
+
+PICKED = BackendRef(
+    group="inference.networking.k8s.io", kind="InferencePool", name="engines", namespace=None, port=None
+)
+PLAN = Plan.model_validate_json(
+    planned(
+        batch={"band": Band.IDLE_ONLY, "index": 9.0},
+        chat={"band": Band.FULL, "index": 1.0},
+        code={"band": Band.FULL, "index": 3.0},
+        draft={"band": Band.RATIONED, "index": 5.0},
+    )
+)
+
+
+def order(group: str | None = "llm-d.ai", plan: Plan | None = PLAN) -> Order:
+    picked = fleet(DataPlaneKind.ENVOY_GATEWAY, pools=(pool("fast", backend=PICKED),))
+    picked = replace(picked, data_plane=replace(picked.data_plane, objective_group=group))
+    names = ("chat", "code", "batch")
+    return Order(
+        fleet=picked,
+        classes=tuple(workload(name) for name in names),
+        targets=Targets(plan_id="p", classes=tuple(target(name, weights=(("fast", 1000),)) for name in names)),
+        plan=plan,
+    )
+
+
+def test_bands_go_before_each_other_and_the_index_decides_inside() -> None:
+    ranked = priorities(PLAN)
+    assert sorted(ranked, key=lambda name: -ranked[name]) == ["code", "chat", "draft", "batch"]
+    assert min(ranked.values()) == 0, "below zero the picker sheds"
+
+
+@pytest.mark.parametrize("group", sorted(KINDS))
+def test_each_class_has_an_objective_of_the_picked_pool(group: str) -> None:
+    documents = objectives(order(group))
+    assert {one["apiVersion"] for one in documents} == {f"{group}/v1alpha2"}
+    assert {one["metadata"]["name"]: one["spec"]["priority"] for one in documents} == {"code": 3, "chat": 2, "batch": 0}
+    reference = {"group": "inference.networking.k8s.io", "kind": "InferencePool", "name": "engines"}
+    assert all(one["spec"]["poolRef"] == reference for one in documents)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        pytest.param({"group": None}, id="the fleet does not ask for them"),
+        pytest.param({"plan": None}, id="there is no plan yet"),
+    ],
+)
+def test_there_are_none_where_nothing_orders(given: dict[str, Any]) -> None:
+    assert objectives(order(**given)) == ()
+
+
+class FakeServer:
+    """Keeps what is applied; lists it by collection."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, dict[str, Any]] = {}
+        self.writes = 0
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: object = None,
+        content_type: str = "",
+    ) -> Answer:
+        if method == "PATCH" and isinstance(body, dict):
+            self.writes += 1
+            kept = copy.deepcopy(body)
+            kept["metadata"] |= {"uid": path, "resourceVersion": str(self.writes)}
+            self.objects[path] = kept
+            return Answer(status=200, document=kept)
+        if method == "DELETE":
+            return Answer(status=200 if self.objects.pop(path, None) else 404)
+        if path in self.objects:
+            return Answer(status=200, document=self.objects[path])
+        if query and "labelSelector" in query:
+            items = [one for place, one in self.objects.items() if place.rpartition("/")[0] == path]
+            return Answer(status=200, document={"items": items})
+        return Answer(status=404)
+
+    def of(self, kind: str) -> dict[str, dict[str, Any]]:
+        return {one["metadata"]["name"]: one for one in self.objects.values() if one["kind"] == kind}
+
+
+def test_they_are_applied_once_follow_the_plan_and_go_with_their_class() -> None:
+    server = FakeServer()
+    actuator = KubernetesActuator(server)
+    assert not actuator.act(order()).problems
+    assert set(server.of("InferenceObjective")) == {"chat", "code", "batch"}
+    (rule,) = server.of("HTTPRoute")["chat"]["spec"]["rules"]
+    assert {"name": HEADERS["llm-d.ai"], "value": "chat"} in rule["filters"][0]["requestHeaderModifier"]["set"]
+    before = server.writes
+    actuator.act(order())
+    assert server.writes == before, "what is as desired is not sent"
+    chat_first = Plan.model_validate_json(
+        planned(chat={"band": Band.FULL, "index": 9.0}, code={"band": Band.FULL, "index": 3.0}, batch={})
+    )
+    less = order(plan=chat_first)
+    less = replace(less, classes=less.classes[:2], targets=replace(less.targets, classes=less.targets.classes[:2]))
+    actuator.act(less)
+    held = {name: one["spec"]["priority"] for name, one in server.of("InferenceObjective").items()}
+    assert held.keys() == {"chat", "code"}
+    assert held["chat"] > held["code"]
