@@ -10,6 +10,7 @@ import aiohttp
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from sluice.demo import lateness
 from sluice.demo.replica import SIMULATED_HEADER, ReplicasSettings, serving
 
 ITERATION_SECONDS = 0.005
@@ -130,6 +131,14 @@ async def test_bad_requests_are_refused_with_a_reason(
     async with client.post("/v1/completions", json=fields) as response:
         assert response.status == status
         assert words in (await response.json())["error"]["message"]
+
+
+async def test_a_replica_tells_how_late_its_iterations_end(client: aiohttp.ClientSession) -> None:
+    async with client.post("/v1/completions", json=body(prompt="x")) as response:
+        await response.read()
+    async with client.get("/metrics") as response:
+        late = lateness.read([await response.text()])
+    assert late.number == 3 + 39, "one for each iteration: 250 prompt tokens by 100, then 39 further tokens"
 
 
 @pytest.mark.parametrize("path", ["/", "/version", "/metrics", "/v1/models"])

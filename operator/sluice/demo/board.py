@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Iterator
 
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from sluice.demo.act import Moment, Show
 from sluice.demo.readings import Reading
-from sluice.demo.scene import Scene
-from sluice.demo.tally import Figures
+from sluice.demo.run import Moment, Show
+from sluice.demo.scene import Control, Scene
 
 LINE_SECONDS = 5.0
 """Time between two lines where there is no terminal."""
@@ -21,23 +19,24 @@ MILLI = 1000.0
 
 
 @contextlib.contextmanager
-def board(scene: Scene, *, live: bool) -> Iterator[Show]:
+def board(scene: Scene, console: Console, *, live: bool) -> Iterator[Show]:
     """Something to show moments on; a table that is redrawn in place where ``live``."""
     if not live:
-        yield _Lines(scene)
+        yield _Lines(scene, console)
         return
-    with Live(console=Console(), auto_refresh=False, transient=True) as screen:
+    with Live(console=console, auto_refresh=False, transient=True) as screen:
 
-        def show(title: str, moment: Moment) -> None:
-            screen.update(table(scene, title, moment), refresh=True)
+        def show(control: Control, moment: Moment) -> None:
+            screen.update(table(scene, control, moment), refresh=True)
 
         yield show
 
 
-def table(scene: Scene, title: str, moment: Moment) -> Table:
+def table(scene: Scene, control: Control, moment: Moment) -> Table:
     """All classes at one moment; money in thousandths of a dollar per second."""
-    result = Table(title=f"{title}, {moment.at_seconds:.0f} s", caption=_caption(moment.reading))
-    for heading in ("class", "offered/s", "refused/s", "limit", "in flight", "TTFT", "promise", "TPOT"):
+    title = f"{control.words} | {moment.act.title}, load {moment.act.load} | {moment.at_seconds:.0f} s"
+    result = Table(title=title, caption=_caption(moment.reading))
+    for heading in ("class", "offered/s", "refused/s", "limit", "held", "in flight", "TTFT", "promise", "TPOT"):
         result.add_column(heading, justify="left" if heading == "class" else "right")
     result.add_column("value m$/s", justify="right")
     result.add_column("good value m$/s", justify="right")
@@ -52,6 +51,7 @@ def table(scene: Scene, title: str, moment: Moment) -> Table:
             f"{figures.offered:.1f}",
             f"{figures.refused:.1f}",
             moment.reading.limit(service.name),
+            _held(moment, service.name),
             str(figures.in_flight),
             ttft,
             _seconds(service.promise_seconds),
@@ -63,39 +63,47 @@ def table(scene: Scene, title: str, moment: Moment) -> Table:
     result.add_section()
     result.add_row(
         *("all", f"{sum(f.offered for f in everything):.1f}", f"{sum(f.refused for f in everything):.1f}"),
-        *("", str(sum(f.in_flight for f in everything)), "", "", ""),
+        *("", "", str(sum(f.in_flight for f in everything)), "", "", ""),
         f"{sum(f.value for f in everything) * MILLI:.2f}",
         f"{sum(f.good_value for f in everything) * MILLI:.2f}",
     )
     return result
 
 
-def line(scene: Scene, title: str, moment: Moment) -> str:
+def line(scene: Scene, control: Control, moment: Moment) -> str:
     """The same in one line."""
-    parts = [_brief(service.name, moment.figures[service.name], moment.reading) for service in scene.services]
-    return f"{title} {moment.at_seconds:5.1f} s | " + " | ".join(parts) + f" | {_caption(moment.reading)}"
+    parts = [_brief(service.name, moment) for service in scene.services]
+    head = f"{control.value:6} {moment.act.name:5} {moment.at_seconds:5.1f} s"
+    return f"{head} | {' | '.join(parts)} | {_caption(moment.reading)}"
 
 
 class _Lines:
     """Prints a line now and then."""
 
-    def __init__(self, scene: Scene) -> None:
+    def __init__(self, scene: Scene, console: Console) -> None:
         self._scene = scene
-        self._next: dict[str, float] = {}
+        self._console = console
+        self._next: dict[Control, float] = {}
 
-    def __call__(self, title: str, moment: Moment) -> None:
-        if moment.at_seconds >= self._next.get(title, 0.0):
-            self._next[title] = moment.at_seconds + LINE_SECONDS
-            sys.stdout.write(line(self._scene, title, moment) + "\n")
-            sys.stdout.flush()
+    def __call__(self, control: Control, moment: Moment) -> None:
+        if moment.at_seconds >= self._next.get(control, 0.0):
+            self._next[control] = moment.at_seconds + LINE_SECONDS
+            self._console.out(line(self._scene, control, moment), highlight=False)
 
 
-def _brief(name: str, figures: Figures, reading: Reading) -> str:
-    return (
-        f"{name}: {figures.offered:.1f}/s, limit {reading.limit(name)}, {figures.in_flight} in flight, "
-        f"TTFT {_seconds(figures.ttft_seconds)}, TPOT {_milliseconds(figures.tpot_seconds)}, "
-        f"value {figures.value * MILLI:.2f} good {figures.good_value * MILLI:.2f} m$/s"
-    )
+def _brief(name: str, moment: Moment) -> str:
+    figures = moment.figures[name]
+    words = [f"{name} {figures.offered:.1f}/s"]
+    if moment.reading.limits(name):
+        words.append(f"limit {moment.reading.limit(name)}")
+    if moment.gate is not None:
+        words.append(f"{_held(moment, name)} held")
+    words += [f"{figures.in_flight} in flight", f"TTFT {_seconds(figures.ttft_seconds)}"]
+    return ", ".join([*words, f"good value {figures.good_value * MILLI:.2f} m$/s"])
+
+
+def _held(moment: Moment, name: str) -> str:
+    return "-" if moment.gate is None else str(moment.gate.waiting.get(name, 0))
 
 
 def _caption(reading: Reading) -> str:
@@ -111,4 +119,4 @@ def _seconds(value: float | None) -> str:
 
 
 def _milliseconds(value: float | None) -> str:
-    return "-" if value is None else f"{value * 1000:.0f} ms"
+    return "-" if value is None else f"{value * MILLI:.0f} ms"

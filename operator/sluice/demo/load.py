@@ -4,7 +4,10 @@ Reads its orders as JSON from standard input, sends each request at its time thr
 proxy, and writes one JSON line per thing that happens to a request. Times are measured
 at the client: TTFT from sending the request to the first event of the stream, TPOT
 over the rest of the answer. A client whose first token does not come within its patience
-closes the connection.
+closes the connection. Bodies have their real size: what a gate reads off them is their length.
+
+Every line about a sent request says how late it was sent: what a busy machine does to an open
+loop shows there.
 
     python -m sluice.demo.load < orders.json
 """
@@ -17,9 +20,12 @@ import signal
 import sys
 from collections.abc import Callable
 from enum import StrEnum
+from typing import Any
 
 import aiohttp
 from pydantic import BaseModel, ConfigDict
+
+from sluice.model.gate import REFUSED_HEADER, REQUEST_ID_HEADER, WAITED_HEADER
 
 
 class Happening(StrEnum):
@@ -47,6 +53,7 @@ class Request(BaseModel):
     prompt_tokens: int
     output_tokens: int
     patience_seconds: float
+    body_bytes: int
 
 
 class Orders(BaseModel):
@@ -76,10 +83,38 @@ class Event(BaseModel):
     tpot_seconds: float | None = None
     status: int | None = None
     """HTTP status of a refusal or failure."""
+    late_seconds: float | None = None
+    """Of a sent request: how much after its time."""
+    waited_seconds: float | None = None
+    """Of a first token: how long the gate says that it held the request."""
+    request_id: str | None = None
+    """The proxy's, of a first token or refusal that passed a gate."""
+    reason: str | None = None
+    """Of a refusal: the gate's."""
 
 
 Tell = Callable[[Event], None]
 _REFUSALS = frozenset({429, 503})
+_TEXT = b"All work and no play makes a dull prompt. "
+
+
+def body(request: Request) -> bytes:
+    """What is posted, of the size that the request has on the wire; the true token count rides along."""
+    head = json.dumps(
+        {
+            "model": request.model,
+            "simulated_prompt_tokens": request.prompt_tokens,
+            "max_tokens": request.output_tokens,
+            "stream": True,
+        }
+    ).encode()
+    before, after = (b', "prompt": "', b'"}') if not request.chat else (_BEFORE_CHAT, b'"}]}')
+    head = head[:-1] + before
+    size = max(1, request.body_bytes - len(head) - len(after))
+    return head + (_TEXT * (size // len(_TEXT) + 1))[:size] + after
+
+
+_BEFORE_CHAT = b', "messages": [{"role": "user", "content": "'
 
 
 async def generate(orders: Orders, tell: Tell) -> None:
@@ -92,7 +127,8 @@ async def generate(orders: Orders, tell: Tell) -> None:
         running: set[asyncio.Task[None]] = set()
         for number, request in enumerate(orders.requests):
             await asyncio.sleep(max(0.0, start + request.at_seconds - loop.time()))
-            task = asyncio.create_task(_client(session, orders.model_header, number, request, start, tell))
+            client = _Client(session, orders.model_header, number, request, start, tell)
+            task = asyncio.create_task(client.run())
             running.add(task)
             task.add_done_callback(running.discard)
         if running:
@@ -102,54 +138,81 @@ async def generate(orders: Orders, tell: Tell) -> None:
         await asyncio.gather(*running, return_exceptions=True)
 
 
-async def _client(
-    session: aiohttp.ClientSession, model_header: str, number: int, request: Request, start: float, tell: Tell
-) -> None:
+class _Client:
     """One client, from sending to the end of its answer."""
-    loop = asyncio.get_running_loop()
-    sent = loop.time()
-    tell(Event(number=number, what=Happening.SENT, at_seconds=sent - start))
-    path, text = ("/v1/chat/completions", "messages") if request.chat else ("/v1/completions", "prompt")
-    body = {
-        "model": request.model,
-        text: [],
-        "simulated_prompt_tokens": request.prompt_tokens,
-        "max_tokens": request.output_tokens,
-        "stream": True,
-    }
-    first: float | None = None
-    try:
-        async with asyncio.timeout(request.patience_seconds) as patience:
-            async with session.post(path, json=body, headers={model_header: request.model}) as response:
-                if response.status != 200:
-                    what = Happening.REFUSED if response.status in _REFUSALS else Happening.FAILED
-                    tell(Event(number=number, what=what, at_seconds=loop.time() - start, status=response.status))
-                    return
-                async for chunk, _ in response.content.iter_chunks():
-                    if first is None and chunk:
-                        first = loop.time()
-                        patience.reschedule(None)
-                        ttft = first - sent
-                        tell(Event(number=number, what=Happening.FIRST, at_seconds=first - start, ttft_seconds=ttft))
-    except TimeoutError:
-        tell(Event(number=number, what=Happening.GONE, at_seconds=loop.time() - start))
-        return
-    except aiohttp.ClientError:
-        tell(Event(number=number, what=Happening.FAILED, at_seconds=loop.time() - start))
-        return
-    if first is None:
-        tell(Event(number=number, what=Happening.FAILED, at_seconds=loop.time() - start, status=200))
-        return
-    end = loop.time()
-    tell(
-        Event(
-            number=number,
-            what=Happening.DONE,
-            at_seconds=end - start,
+
+    def __init__(
+        self, session: aiohttp.ClientSession, header: str, number: int, request: Request, start: float, tell: Tell
+    ) -> None:
+        self._session, self._header, self._number, self._request = session, header, number, request
+        self._start, self._tell = start, tell
+        self._clock = asyncio.get_running_loop().time
+
+    async def run(self) -> None:
+        """Send, listen, and say what happened."""
+        sent = self._clock()
+        self._say(Happening.SENT, sent, late_seconds=max(0.0, sent - self._start - self._request.at_seconds))
+        try:
+            first = await self._listen(sent)
+        except TimeoutError:
+            self._say(Happening.GONE, self._clock())
+        except aiohttp.ClientError:
+            self._say(Happening.FAILED, self._clock())
+        else:
+            if first is not None:
+                self._end(sent, first)
+
+    async def _listen(self, sent: float) -> float | None:
+        """Read the answer to its end; when its first token came, None where it was refused or empty."""
+        request, first = self._request, None
+        path = "/v1/chat/completions" if request.chat else "/v1/completions"
+        headers = {self._header: request.model, "content-type": "application/json"}
+        async with (
+            asyncio.timeout(request.patience_seconds) as patience,
+            self._session.post(path, data=body(request), headers=headers) as response,
+        ):
+            if response.status != 200:
+                self._refused(response)
+                return None
+            async for chunk, _ in response.content.iter_chunks():
+                if first is None and chunk:
+                    first = self._clock()
+                    patience.reschedule(None)
+                    self._first(response, sent, first)
+        if first is None:
+            self._say(Happening.FAILED, self._clock(), status=200)
+        return first
+
+    def _first(self, response: aiohttp.ClientResponse, sent: float, first: float) -> None:
+        waited = response.headers.get(WAITED_HEADER, "")
+        self._say(
+            Happening.FIRST,
+            first,
             ttft_seconds=first - sent,
-            tpot_seconds=(end - first) / (request.output_tokens - 1) if request.output_tokens > 1 else None,
+            waited_seconds=int(waited) / 1000.0 if waited.isdecimal() else None,
+            request_id=response.headers.get(REQUEST_ID_HEADER),
         )
-    )
+
+    def _refused(self, response: aiohttp.ClientResponse) -> None:
+        self._say(
+            Happening.REFUSED if response.status in _REFUSALS else Happening.FAILED,
+            self._clock(),
+            status=response.status,
+            reason=response.headers.get(REFUSED_HEADER),
+            request_id=response.headers.get(REQUEST_ID_HEADER),
+        )
+
+    def _end(self, sent: float, first: float) -> None:
+        end, tokens = self._clock(), self._request.output_tokens
+        self._say(
+            Happening.DONE,
+            end,
+            ttft_seconds=first - sent,
+            tpot_seconds=(end - first) / (tokens - 1) if tokens > 1 else None,
+        )
+
+    def _say(self, what: Happening, now: float, **more: Any) -> None:
+        self._tell(Event(number=self._number, what=what, at_seconds=now - self._start, **more))
 
 
 def _to_stdout(event: Event) -> None:

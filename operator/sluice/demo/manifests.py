@@ -39,6 +39,10 @@ class Ports:
     prometheus: int
     proxy: int
     admin: int
+    gate: int | None = None
+    """None: no gate stands before the replicas."""
+    gate_http: int | None = None
+    """The gate's probes and metrics."""
 
 
 def documents(scene: Scene, ports: Ports, unit_rate: float) -> list[Document]:
@@ -147,17 +151,24 @@ def _fleet(scene: Scene, ports: Ports) -> Document:
         "batchedTokenBudget": scene.batched_token_budget,
         "kvTokenCapacity": scene.kv_token_capacity,
     }
+    data_plane: Document = {
+        "kind": "EnvoyFiles",
+        "adminAddress": f"127.0.0.1:{ports.admin}",
+        "listenerPort": ports.proxy,
+    }
+    if scene.limit is not None:
+        data_plane["limit"] = scene.limit.value
+    if ports.gate is not None:
+        # Budgets that hold for the fleet alone leave some replicas without a prefill while others hold
+        # several: the proxy counts requests, not what is left of their prompts. So the gate places.
+        placement = "Gate" if scene.placement else "Proxy"
+        data_plane |= {"gate": "Enabled", "gateAddress": f"127.0.0.1:{ports.gate}", "placement": placement}
     return _resource(
         "InferenceFleet",
         FLEET,
         {
             "mode": "Enforce",
-            "dataPlane": {
-                "kind": "EnvoyFiles",
-                "limit": scene.limit.value,
-                "adminAddress": f"127.0.0.1:{ports.admin}",
-                "listenerPort": ports.proxy,
-            },
+            "dataPlane": data_plane,
             "pools": [pool],
             "pricing": {"charging": "Bundled"},
             "metrics": {
@@ -183,6 +194,7 @@ def _workload(scene: Scene, service: Service, rate: float) -> Document:
             "fleetRef": {"name": FLEET},
             "match": {"headers": [{"name": MODEL_HEADER, "value": service.model}]},
             "servedModelName": service.model,
+            "tier": service.tier.value,
             "priors": {
                 "promptTokens": round(prompt_tokens),
                 "outputTokens": round(output_tokens),

@@ -34,6 +34,7 @@ from sluice.demo import completions
 from sluice.demo.completions import CompletionRequest
 from sluice.demo.engine import EngineRequest, EngineSettings, EngineState, Step, cancel, step, submit
 from sluice.demo.exposition import ModelCounts, render
+from sluice.demo.lateness import Lateness
 from sluice.model.law import IterationLaw
 
 SIMULATED_HEADER = "x-simulated-replica"
@@ -106,6 +107,7 @@ class Replica:
         self._live: dict[int, Live] = {}
         self._work = asyncio.Event()
         self.models = {name: ModelCounts() for name in models}
+        self._lateness = Lateness()
 
     def submit(self, request: CompletionRequest) -> Live:
         """Queue a request; ValueError where it can never fit."""
@@ -145,6 +147,7 @@ class Replica:
             self._begin(outcome, due)
             due += outcome.seconds
             await asyncio.sleep(max(0.0, due - loop.time()))
+            self._lateness.add(loop.time() - due)
             self._end(outcome, decoding, due)
 
     def exposition(self) -> str:
@@ -155,7 +158,8 @@ class Replica:
         )
         for name, model in self.models.items():
             model.waiting, model.running = counts[name, True], counts[name, False]
-        return render(self.models, self._state.kv_tokens / self._settings.kv_token_capacity, self._settings)
+        engine = render(self.models, self._state.kv_tokens / self._settings.kv_token_capacity, self._settings)
+        return engine + "\n".join(self._lateness.lines()) + "\n"
 
     def _begin(self, outcome: Step, now: float) -> None:
         for key in outcome.preempted:

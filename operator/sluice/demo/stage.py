@@ -1,12 +1,16 @@
-"""The parts of the demo, started in order and wired together: replicas, Envoy, Prometheus, and later Sluice.
+"""The parts of one run, started in order and wired together: replicas, the gate, Envoy, Prometheus, then Sluice.
 
     load -> Envoy -> simulated replicas
-              ^           |
-              |           v
-            Sluice <- Prometheus     (scrapes the replicas and Envoy every second)
+            ^   ^         |
+            |   |         v
+    [gate] -+  Sluice <- Prometheus     (scrapes the replicas, Envoy and the gate every second)
+       ^         |
+       +- plan --+
 
-Everything below ``folder`` is the demo's own: ``manifests/`` is what a team would apply,
-``sluice/`` what ``sluice run --standalone`` writes, ``logs/`` what the programs say.
+Every run has programs of its own, so that none inherits another's queues, counters or plan.
+Everything below ``folder`` is the run's own: ``manifests/`` is what a team would apply,
+``sluice/`` what ``sluice run --standalone`` writes, ``logs/`` what the programs say, and
+``decisions/`` what the gate keeps for ``sluice explain``.
 """
 
 from __future__ import annotations
@@ -14,11 +18,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import shutil
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import yaml
@@ -28,16 +34,19 @@ from sluice.actuate.port import Order
 from sluice.demo import manifests, programs
 from sluice.demo.manifests import Ports
 from sluice.demo.processes import Child, DemoError, free_ports, running, until
-from sluice.demo.scene import FLEET, NAMESPACE, Scene
+from sluice.demo.scene import FLEET, NAMESPACE, Control, Scene
 from sluice.model.fleet import Fleet, WorkloadClass
 from sluice.policy.memory import Memory
 from sluice.policy.targets import open_targets
+
+DECISIONS = "decisions"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
     """What runs and where."""
 
+    control: Control
     folder: Path
     ports: Ports
     fleet: Fleet
@@ -55,27 +64,64 @@ class Stage:
         """What Sluice writes."""
         return self.folder / "sluice"
 
+    @property
+    def plan_file(self) -> Path:
+        """The plan, where Sluice writes it and the gate reads it."""
+        return plan_file(self.folder)
+
+    @property
+    def decisions(self) -> Path:
+        """What the gate keeps about single requests."""
+        return self.folder / DECISIONS
+
+    @property
+    def gate_url(self) -> str | None:
+        """Where the gate tells its metrics; None where there is no gate."""
+        return None if self.ports.gate_http is None else f"http://127.0.0.1:{self.ports.gate_http}"
+
+
+def plan_file(folder: Path) -> Path:
+    """Where the operator of the run in ``folder`` writes its plan."""
+    return folder / "sluice" / f"plan.{NAMESPACE}.{FLEET}.json"
+
 
 @contextlib.asynccontextmanager
-async def staged(scene: Scene, folder: Path) -> AsyncIterator[Stage]:
-    """Everything but Sluice, running and ready: Envoy routes to the replicas and limits nothing."""
+async def staged(
+    scene: Scene, folder: Path, control: Control = Control.LIMITS, unit_rate: float | None = None
+) -> AsyncIterator[Stage]:
+    """Everything but Sluice, running and ready: Envoy routes to the replicas and limits nothing.
+
+    With the control ``GATE`` the gate is there as well, in the static order as long as there is
+    no plan. ``unit_rate`` is asked of the planner where it is not given.
+    """
     for name in ("logs", "manifests", "prometheus"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     prometheus = await asyncio.to_thread(programs.prometheus)
+    unit = manifests.unit_rate(scene) if unit_rate is None else unit_rate
     async with AsyncExitStack() as stack:
         replicas, replica_ports = await _replicas(scene, folder, stack)
-        proxy, admin, prometheus_port = free_ports(3)
-        ports = Ports(replicas=replica_ports, prometheus=prometheus_port, proxy=proxy, admin=admin)
-        unit_rate = manifests.unit_rate(scene)
-        text = manifests.text(scene, ports, unit_rate)
+        ports = _ports(replica_ports, control)
+        text = manifests.text(scene, ports, unit)
         (folder / "manifests" / "demo.yaml").write_text(text, encoding="utf-8")
         fleet, classes = manifests.resolved(text)
+        # The gate first: Envoy asks a cluster that it does not use yet only now and then whether it lives.
+        gates = (await _gate(folder, ports, stack),) if control is Control.GATE else ()
         children = (
             replicas,
+            *gates,
             await _envoy(fleet, classes, folder, ports, stack),
             await _prometheus(prometheus, folder, ports, stack),
         )
-        yield Stage(folder=folder, ports=ports, fleet=fleet, classes=classes, unit_rate=unit_rate, children=children)
+        yield Stage(
+            control=control,
+            folder=folder,
+            ports=ports,
+            fleet=fleet,
+            classes=classes,
+            unit_rate=unit,
+            children=children,
+        )
+    shutil.rmtree(folder / "prometheus", ignore_errors=True)  # its samples are of no use without it
 
 
 @contextlib.asynccontextmanager
@@ -83,15 +129,38 @@ async def steered(stage: Stage) -> AsyncIterator[Child]:
     """``sluice run --standalone`` beside the stage; ready when the first plan is written."""
     command = [sys.executable, "-m", "sluice", "run", "--standalone", str(stage.folder / "manifests")]
     command += ["--out", str(stage.out), "--http-port", "0"]
-    plan = stage.out / f"plan.{NAMESPACE}.{FLEET}.json"
-    plan.unlink(missing_ok=True)
+    stage.plan_file.unlink(missing_ok=True)
 
     async def planned() -> bool:
-        return plan.exists()
+        return stage.plan_file.exists()
 
     async with running("sluice", command, stage.folder / "logs" / "sluice.log") as child:
         await until(planned, child, "the first plan", seconds=30.0)
         yield child
+
+
+def _ports(replicas: tuple[int, ...], control: Control) -> Ports:
+    """Free ports for everything that is still to be started."""
+    gated = control is Control.GATE
+    proxy, admin, prometheus, *gate = free_ports(5 if gated else 3)
+    return Ports(
+        replicas=replicas,
+        proxy=proxy,
+        admin=admin,
+        prometheus=prometheus,
+        gate=gate[0] if gated else None,
+        gate_http=gate[1] if gated else None,
+    )
+
+
+async def _gate(folder: Path, ports: Ports, stack: AsyncExitStack) -> Child:
+    """A real gate on the manifests and on the plan that the operator will write, with its own defaults otherwise."""
+    command = [sys.executable, "-m", "sluice", "gate", "--manifests", str(folder / "manifests")]
+    command += ["--plan", str(plan_file(folder)), "--listen", f"127.0.0.1:{ports.gate}"]
+    command += ["--http-port", str(ports.gate_http), "--decisions", str(folder / DECISIONS), "--drain-seconds", "0"]
+    child = await stack.enter_async_context(running("gate", command, folder / "logs" / "gate.log"))
+    await until(_answers(f"http://127.0.0.1:{ports.gate_http}/readyz"), child, "readiness")
+    return child
 
 
 async def _replicas(scene: Scene, folder: Path, stack: AsyncExitStack) -> tuple[Child, tuple[int, ...]]:
@@ -125,7 +194,7 @@ async def _envoy(
 
 async def _prometheus(program: Path, folder: Path, ports: Ports, stack: AsyncExitStack) -> Child:
     """A real Prometheus that scrapes the replicas and Envoy every second."""
-    jobs = [
+    jobs: list[dict[str, Any]] = [
         {"job_name": "replicas", "static_configs": [{"targets": [f"127.0.0.1:{port}" for port in ports.replicas]}]},
         {
             "job_name": "envoy",
@@ -133,6 +202,8 @@ async def _prometheus(program: Path, folder: Path, ports: Ports, stack: AsyncExi
             "static_configs": [{"targets": [f"127.0.0.1:{ports.admin}"]}],
         },
     ]
+    if ports.gate_http is not None:
+        jobs.append({"job_name": "gate", "static_configs": [{"targets": [f"127.0.0.1:{ports.gate_http}"]}]})
     every = f"{manifests.SCRAPE_SECONDS}s"
     settings = {"global": {"scrape_interval": every, "scrape_timeout": every}, "scrape_configs": jobs}
     config = folder / "prometheus" / "prometheus.yml"

@@ -1,160 +1,148 @@
-"""What the two runs came to, in words and figures. Pure."""
+"""What the runs came to, in tables and sentences. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from statistics import fmean, quantiles
+from statistics import fmean
 
 from rich.console import Group
 from rich.table import Table
 
-from sluice.demo.act import Act
-from sluice.demo.scene import Scene
-from sluice.demo.tally import ClassTotals
+from sluice.demo.claims import Claim, claims
+from sluice.demo.lateness import TRUSTED_SECONDS
+from sluice.demo.record import Totals
+from sluice.demo.run import Run
+from sluice.demo.scene import Act, Control, Scene, Service
 
 MILLI = 1000.0
+_VERDICTS = {True: "[green]yes[/]", False: "[red]no[/]", None: "[yellow]not decided[/]"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """Both runs side by side."""
+    """All runs side by side."""
 
-    without: Act
-    with_sluice: Act
+    scene: Scene
+    seed: int
+    unit_rate: float
+    runs: tuple[Run, ...]
 
-    @property
-    def good_value_gain(self) -> float:
-        """Relative change of good value per second; infinite where there was none before."""
-        return _gain(self.without.good_value, self.with_sluice.good_value)
-
-    @property
-    def value_gain(self) -> float:
-        """Relative change of value per second."""
-        return _gain(self.without.value, self.with_sluice.value)
+    def of(self, control: Control) -> Run | None:
+        """The run under ``control``, if there was one."""
+        return next((run for run in self.runs if run.control is control), None)
 
     @property
-    def predicted_value(self) -> float | None:
-        """Mean over the run of what the plans in force promised, dollars per second."""
-        plans = [moment.reading.plan for moment in self.with_sluice.while_arriving()]
-        values = [plan.value_per_second for plan in plans if plan is not None]
-        return fmean(values) if values else None
+    def claims(self) -> tuple[Claim, ...]:
+        """What the runs show."""
+        return claims(self.runs)
 
     @property
-    def limited(self) -> dict[str, float]:
-        """Class -> share of the run in which it had a limit."""
-        moments = self.with_sluice.while_arriving()
-        return {
-            name: sum(moment.reading.limits(name) for moment in moments) / max(1, len(moments))
-            for name in self.with_sluice.totals
-        }
-
-    @property
-    def rationed(self) -> frozenset[str]:
-        """Classes that some plan of the run rationed."""
-        return frozenset(
-            name
-            for name in self.with_sluice.totals
-            if any(moment.reading.rations(name) for moment in self.with_sluice.moments)
-        )
-
-    @property
-    def limited_without_need(self) -> frozenset[str]:
-        """Classes with a limit at a moment at which neither the plan nor the one just before rationed them.
-
-        Plan and limits are read one after the other, so a plan may be one reading ahead of its limits.
-        """
-        moments = self.with_sluice.moments
-        return frozenset(
-            name
-            for name in self.with_sluice.totals
-            for before, now in pairwise([moments[0], *moments] if moments else [])
-            if now.reading.limits(name) and not (now.reading.rations(name) or before.reading.rations(name))
-        )
-
-    @property
-    def effective_share(self) -> float:
-        """Share of the run in which ``Effective`` was true."""
-        words = [moment.reading.effective for moment in self.with_sluice.while_arriving()]
-        return sum(word is not None and word.status == "True" for word in words) / max(1, len(words))
+    def trusted(self) -> bool:
+        """Whether the machine kept up in every run."""
+        return all(run.busyness.trusted for run in self.runs)
 
 
-def _gain(before: float, after: float) -> float:
-    return after / before - 1.0 if before > 0 else float("inf")
+def predicted_value(run: Run) -> float | None:
+    """Mean over the run of what the plans in force promised, dollars per second."""
+    values = [
+        moment.reading.plan.value_per_second for moment in run.while_arriving() if moment.reading.plan is not None
+    ]
+    return fmean(values) if values else None
 
 
-def renderable(scene: Scene, outcome: Outcome) -> Group:
+def effective_share(run: Run) -> float:
+    """Share of the run in which ``Effective`` was true."""
+    words = [moment.reading.effective for moment in run.while_arriving()]
+    return sum(word is not None and word.status == "True" for word in words) / max(1, len(words))
+
+
+def renderable(outcome: Outcome) -> Group:
     """The summary for a terminal or a log."""
-    return Group(_money(outcome), _classes(scene, outcome), *_words(outcome))
+    return Group(
+        _money(outcome),
+        *(_requests(outcome, service) for service in outcome.scene.services),
+        *_sentences(outcome),
+        _verdicts(outcome.claims),
+        *_warnings(outcome),
+    )
+
+
+def _acts(outcome: Outcome) -> Iterator[tuple[str, Act | None]]:
+    """The rows of a table: every act, and all of them."""
+    yield from ((f"{act.name} ({act.load})", act) for act in outcome.scene.acts)
+    if len(outcome.scene.acts) > 1:
+        yield "whole run", None
 
 
 def _money(outcome: Outcome) -> Table:
-    result = Table(title="Thousandths of a dollar per second")
-    for heading in ("", "without", "with Sluice", "change", "plan said"):
-        result.add_column(heading, justify="right" if heading else "left")
-    predicted = outcome.predicted_value
-    result.add_row(
-        "good value (of answers that kept their TTFT promise)",
-        f"{outcome.without.good_value * MILLI:.2f}",
-        f"{outcome.with_sluice.good_value * MILLI:.2f}",
-        f"{outcome.good_value_gain:+.0%}",
-        "",
-    )
-    result.add_row(
-        "value (of all complete answers)",
-        f"{outcome.without.value * MILLI:.2f}",
-        f"{outcome.with_sluice.value * MILLI:.2f}",
-        f"{outcome.value_gain:+.0%}",
-        "-" if predicted is None else f"{predicted * MILLI:.2f}",
-    )
+    result = Table(title="Thousandths of a dollar per second, by the requests that came in an act")
+    result.add_column("act")
+    for kind in ("good value", "value"):
+        for run in outcome.runs:
+            result.add_column(f"{kind}\n{run.control.value}", justify="right")
+    for head, act in _acts(outcome):
+        good = (f"{MILLI * run.good_value(act):.2f}" for run in outcome.runs)
+        result.add_row(head, *good, *(f"{MILLI * run.value(act):.2f}" for run in outcome.runs))
     return result
 
 
-def _classes(scene: Scene, outcome: Outcome) -> Table:
-    result = Table(title="Requests")
-    for heading in ("class", "Sluice", "sent", "refused", "left", "failed", "done", "kept", "TTFT p50/p90", "TPOT"):
-        result.add_column(heading, justify="left" if heading in {"class", "Sluice"} else "right")
-    result.add_column("limited", justify="right")
-    for service in scene.services:
-        for act in (outcome.without, outcome.with_sluice):
-            steered = act is outcome.with_sluice
-            totals = act.totals[service.name]
-            numbers = (totals.sent, totals.refused, totals.gone, totals.failed, totals.done, totals.good)
+def _requests(outcome: Outcome, service: Service) -> Table:
+    protected = ", the protected class" if service is outcome.scene.protected else ""
+    result = Table(title=f"{service.name}{protected}: first tokens are promised within {service.promise_seconds:g} s")
+    for heading in ("act", "control", "TTFT p50", "p95", "sent", "kept", "refused", "left", "waited"):
+        result.add_column(heading, justify="left" if heading in {"act", "control"} else "right")
+    for head, act in _acts(outcome):
+        for run in outcome.runs:
             result.add_row(
-                "" if steered else service.name,
-                "with" if steered else "without",
-                *(str(number) for number in numbers),
-                f"{_percentile(totals, 50)}/{_percentile(totals, 90)} s",
-                _tpot(totals),
-                f"{outcome.limited[service.name]:.0%}" if steered else "",
-                end_section=steered,
+                head if run is outcome.runs[0] else "",
+                run.control.value,
+                *_cells(run.totals(act)[service.name]),
+                end_section=run is outcome.runs[-1],
             )
     return result
 
 
-def _words(outcome: Outcome) -> Sequence[str]:
-    strangers = sorted(outcome.limited_without_need)
-    last = next((m.reading.effective for m in reversed(outcome.with_sluice.moments) if m.reading.effective), None)
-    effective = f"Effective=True {outcome.effective_share:.0%} of the time"
-    if last is not None:
-        effective += f"; last: {last.status}, {last.reason}: {last.message}"
-    used = ", ".join(f"{name} {share:.0%}" for name, share in outcome.with_sluice.processors.items())
-    return (
-        f"Limits stood on rationed classes only: {', '.join(sorted(outcome.rationed)) or 'none was rationed'}."
-        if not strangers
-        else f"A limit stood on a class that the plan did not ration: {', '.join(strangers)}.",
-        effective + ".",
-        f"Processor time with Sluice, share of one core: {used}.",
-        "Replicas are simulated by an iteration-time law; Envoy, Prometheus and the load are real.",
+def _cells(entry: Totals) -> Iterator[str]:
+    yield from (_seconds(entry.ttft(share)) for share in (0.5, 0.95))
+    yield from (str(number) for number in (entry.sent, entry.good, entry.refused, entry.gone, entry.waited))
+
+
+def _sentences(outcome: Outcome) -> Iterator[str]:
+    yield (
+        "good value: of answers whose first token kept the promise; kept: their number; left: gave up, and counts in "
+        "TTFT with the time waited; waited: held by the gate, then let go."
     )
+    for run in outcome.runs:
+        used = ", ".join(f"{name} {share:.0%}" for name, share in run.processors.items())
+        yield f"{run.control.words}: {_plan(run)}processor time, share of one core: {used}."
 
 
-def _percentile(totals: ClassTotals, share: int) -> str:
-    if len(totals.ttft_seconds) < 2:
-        return "-"
-    return f"{quantiles(totals.ttft_seconds, n=100)[share - 1]:.2f}"
+def _plan(run: Run) -> str:
+    if (predicted := predicted_value(run)) is None:
+        return ""
+    return f"the plan said {MILLI * predicted:.2f} m$/s, Effective {effective_share(run):.0%} of the time; "
 
 
-def _tpot(totals: ClassTotals) -> str:
-    return f"{fmean(totals.tpot_seconds) * MILLI:.0f} ms" if totals.tpot_seconds else "-"
+def _verdicts(found: Sequence[Claim]) -> Table:
+    result = Table(title="What it shows", show_header=False)
+    for claim in found:
+        result.add_row(claim.name, _VERDICTS[claim.holds], claim.text)
+    return result
+
+
+def _warnings(outcome: Outcome) -> Iterator[str]:
+    for run in outcome.runs:
+        sending, iterating = (each.quantile(0.99) for each in (run.busyness.sending, run.busyness.iterating))
+        told = f"99 % of requests were sent within {MILLI * sending:g} ms of their time, iterations ended within"
+        yield (
+            f"{run.control.words}: {told} {MILLI * iterating:g} ms (bar: {MILLI * TRUSTED_SECONDS:g} ms); "
+            f"load average {run.busyness.load_average:.1f}."
+        )
+    if not outcome.trusted:
+        yield "[red]The machine was too busy: do not trust these figures.[/] Close what else runs, or use --quick."
+    yield "Replicas are simulated by an iteration-time law; Envoy, Prometheus, the gate and the load are real."
+
+
+def _seconds(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"

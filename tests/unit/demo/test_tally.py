@@ -10,7 +10,9 @@ from sluice.demo.scene import SCENE
 from sluice.demo.tally import WINDOW_SECONDS, Tally
 
 ARRIVALS = tuple(
-    Arrival(at_seconds=0.0, workload="chat", prompt_tokens=1000, output_tokens=500, patience_seconds=9.0)
+    Arrival(
+        at_seconds=0.0, workload="chat", prompt_tokens=1000, output_tokens=500, patience_seconds=9.0, body_bytes=4000
+    )
     for _ in range(4)
 )
 VALUE = (0.20 * 1000 + 0.80 * 500) / 1e6
@@ -38,6 +40,30 @@ def test_a_late_first_token_earns_value_but_no_good_value() -> None:
     assert totals.value == pytest.approx(2 * VALUE)
     assert totals.good_value == pytest.approx(VALUE)
     assert (totals.done, totals.good) == (2, 1)
+
+
+def test_whoever_leaves_counts_in_the_tail_with_the_time_waited_in_vain() -> None:
+    tally = counted(sent(0), sent(1), done(0, 0.5), Event(number=1, what=Happening.GONE, at_seconds=9.0))
+    assert tally.totals["chat"].ttft_seconds == (0.5, 9.0)
+
+
+def test_what_the_gate_held_is_told_and_what_it_let_pass_is_not() -> None:
+    def first(number: int, waited: float) -> Event:
+        what = Happening.FIRST
+        return Event(number=number, what=what, at_seconds=1.0, ttft_seconds=1.0, waited_seconds=waited, request_id="a")
+
+    refused = Event(number=2, what=Happening.REFUSED, at_seconds=2.0, reason="QueueFull", request_id="b")
+    tally = counted(sent(0), sent(1), sent(2), first(0, 0.3), first(1, 0.001), refused)
+    totals = tally.totals["chat"]
+    assert totals.waited_seconds == (0.3,)
+    assert totals.reasons == (("QueueFull", 1),)
+    assert tally.records[0].request_id == "a"
+
+
+def test_how_late_requests_were_sent_is_counted() -> None:
+    tally = counted(*(Event(number=n, what=Happening.SENT, at_seconds=1.0, late_seconds=0.04 * n) for n in range(3)))
+    assert tally.lateness.number == 3
+    assert not tally.lateness.trusted
 
 
 @pytest.mark.parametrize("what", [Happening.REFUSED, Happening.GONE, Happening.FAILED])
