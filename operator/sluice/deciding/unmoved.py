@@ -18,7 +18,7 @@ from sluice.planning.sensitivity import moved_along
 from sluice.policy.agreement import plans_agree
 
 LARGEST_PROGRAM_ROWS = 50
-"""Above it the test, a dense linear system, takes longer than the sparse solve that it would save."""
+"""Above it a corner may take longer to compute than the solve that it would save."""
 
 
 def re_solve_cannot_matter(found: Answer | None, standing: Plan, problem: Problem, band: float) -> bool:

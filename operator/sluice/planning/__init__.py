@@ -2,13 +2,14 @@
 
 ``plan`` is the whole room in one call::
 
-    Problem -> formulate -> solve -> certify -> untie -> compose -> Outcome(plan)
+    Problem -> formulate -> open -> solve -> certify -> untie -> compose -> Outcome(plan)
 
-``formulate`` states the linear program; ``solver`` hands it to GLOP; ``certificate`` checks the
-answer without asking the solver; ``ties`` chooses among equal optima; ``decode`` makes the sums
-classes again; ``compose`` writes the plan and ``explain`` says why. Where promises cannot hold
-together ``conflict`` relaxes them in the declared order and says which and how much. Everything
-is pure: the same problem gives the same plan.
+``formulate`` states the linear program; ``opening`` guesses its optimal corner from prices alone;
+``solver`` hands what the guess leaves to GLOP; ``certificate`` checks the answer without asking
+either; ``ties`` chooses among equal optima; ``decode`` makes the sums classes again; ``compose``
+writes the plan and ``explain`` says why. Where promises cannot hold together ``conflict`` relaxes
+them in the declared order and says which and how much. Everything is pure: the same problem gives
+the same plan.
 """
 
 from __future__ import annotations

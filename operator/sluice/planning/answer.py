@@ -9,16 +9,19 @@ import numpy as np
 from sluice.model.plan import Verdict
 from sluice.planning.certificate import Certificate, certify
 from sluice.planning.formulate import Formulation, formulate
+from sluice.planning.opening import opening
 from sluice.planning.problem import Problem
 from sluice.planning.promise_rows import slot_ratio
 from sluice.planning.promises import PromiseKind
-from sluice.planning.refine import refined
-from sluice.planning.solver import Effort, Solution, solve
+from sluice.planning.refine import at_corner
+from sluice.planning.solver import Basis, Effort, Solution, solve
 from sluice.planning.ties import untied
 
 _FIRST_CUTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 _MOST_CUTS = 40
 _CUT_TOLERANCE = 1e-10
+_SMALL_KERNEL = 64
+"""Up to this size a corner is computed faster than the solver is told of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +56,10 @@ def answer(problem: Problem, *, ties: bool = True) -> Answer:
 
 
 def _once(formulation: Formulation, *, ties: bool) -> Answer:
-    found = _proved(formulation, Effort.USUAL)
-    if not found.is_optimal and found.solution.verdict is not Verdict.INFEASIBLE:
-        again = _proved(formulation, Effort.CAREFUL)
-        found = again if again.is_optimal else found
-    if ties and found.is_optimal:
-        settled = untied(formulation, found.solution)
+    start = opening(formulation)
+    found = _guessed(formulation, start) or _solved(formulation, start)
+    if ties and found.is_optimal and found.certificate is not None:
+        settled = untied(formulation, found.solution, found.certificate.reduced)
         if settled is not None:
             checked = certify(formulation.program, settled, found.solution.dual)
             if checked.holds:
@@ -66,17 +67,43 @@ def _once(formulation: Formulation, *, ties: bool) -> Answer:
     return found
 
 
-def _proved(formulation: Formulation, effort: Effort) -> Answer:
+def _guessed(formulation: Formulation, start: Basis | None) -> Answer | None:
+    """The answer at the corner ``start``, where it is one: no solver is needed then."""
+    if start is None:
+        return None
+    solution = at_corner(formulation.program, start, rounds=0, largest=_SMALL_KERNEL)
+    if solution is None:
+        return None
+    found = _checked(formulation, solution)
+    return found if found.is_optimal else None
+
+
+def _solved(formulation: Formulation, start: Basis | None) -> Answer:
+    """The solver's answer, from ``start`` on; a second way where the first was imprecise."""
+    found = _proved(formulation, Effort.USUAL, start)
+    if not found.is_optimal and found.solution.verdict is not Verdict.INFEASIBLE:
+        again = _proved(formulation, Effort.CAREFUL)
+        found = again if again.is_optimal else found
+    return found
+
+
+def _proved(formulation: Formulation, effort: Effort, start: Basis | None = None) -> Answer:
     """One solve and our proof. An answer that we can prove is optimal, whatever the solver calls it."""
     program = formulation.program
-    solution = solve(program, effort)
+    solution = solve(program, effort, start)
     if not len(solution.primal):
         return Answer(formulation, solution, None)
-    certificate = certify(program, solution.primal, solution.dual)
-    if not certificate.holds and (sharper := refined(program, solution)) is not None:
-        checked = certify(program, sharper.primal, sharper.dual)
-        solution, certificate = (sharper, checked) if checked.holds else (solution, certificate)
-    if certificate.holds:
+    found = _checked(formulation, solution)
+    if not found.is_optimal and (sharper := at_corner(program, solution.basis)) is not None:
+        checked = _checked(formulation, sharper)
+        found = checked if checked.is_optimal else found
+    return found
+
+
+def _checked(formulation: Formulation, solution: Solution) -> Answer:
+    """``solution`` with its certificate, and called optimal where that holds."""
+    certificate = certify(formulation.program, solution.primal, solution.dual)
+    if certificate.holds and solution.verdict is not Verdict.OPTIMAL:
         solution = replace(solution, verdict=Verdict.OPTIMAL)
     return Answer(formulation, solution, certificate)
 

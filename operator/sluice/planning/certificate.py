@@ -13,11 +13,11 @@ theorem of strong duality, whoever computed the numbers.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from sluice.planning.program import Program, Vector, summed
+from sluice.planning.program import Program, Vector
 
 PRIMAL_TOLERANCE = 1e-9
 DUAL_TOLERANCE = 1e-7
@@ -39,6 +39,8 @@ class Certificate:
     """The row or column with the largest primal residual."""
     worst_dual: str = ""
     """The row or column with the largest dual residual."""
+    reduced: Vector = field(default_factory=lambda: np.zeros(0), repr=False, compare=False)
+    """What one more unit of each column earns beyond all prices."""
 
     @property
     def holds(self) -> bool:
@@ -59,68 +61,57 @@ class Certificate:
 
 def certify(program: Program, primal: Vector, dual: Vector) -> Certificate:
     """Check ``primal`` and ``dual`` against ``program``."""
-    if not (np.isfinite(primal).all() and np.isfinite(dual).all()):
+    prices = np.concatenate([program.objective - program.times_transposed(dual), dual])
+    values = np.concatenate([primal, program.times(primal)])
+    if not (np.isfinite(values).all() and np.isfinite(prices).all()):
         nan = float("nan")
         return Certificate(
             primal_residual=nan, dual_residual=nan, gap=nan, value=nan, upper_bound=nan, worst_primal="(not a number)"
         )
-    primal_residual, worst_primal = _primal(program, primal)
-    money = np.abs(program.scaled_entries * dual[program.entry_rows])
-    column_money = np.abs(program.objective * program.scale)
-    most = max(float(column_money.max(initial=0.0)), float(money.max(initial=0.0)), 1e-300)
-    np.maximum.at(column_money, program.entry_columns, money)
-    reduced = program.objective - program.times_transposed(dual)
-    excess = _wrong_sign(reduced, program.lower, program.upper) * program.scale / np.maximum(column_money, 1e-6 * most)
-    row_excess = _wrong_sign(dual, program.row_lower, program.row_upper) * program.row_sizes / most
-    dual_residual, worst_dual = _worst(program, row_excess, excess)
-    value = float(program.objective @ primal)
-    bound = _bounded(dual, program.row_lower, program.row_upper) + _bounded(reduced, program.lower, program.upper)
+    primal_excess = np.maximum(values - program.high, program.low - values) / _largest_terms(program, primal)
+    primal_residual, worst_primal = _worst(program, primal_excess)
+    # A positive price sits on the upper bound, a negative one on the lower; on a missing bound it has the wrong sign.
+    bound = np.where(prices > 0.0, program.high, program.low)
+    missing = np.isinf(bound) & (prices != 0.0)
+    sizes, most = _money_terms(program, dual)
+    dual_residual, worst_dual = _worst(program, np.where(missing, np.abs(prices), 0.0) * sizes)
+    bound[np.isinf(bound)] = 0.0
+    value, upper_bound = float(program.objective @ primal), float(prices @ bound)
     return Certificate(
         primal_residual=primal_residual,
         dual_residual=dual_residual,
-        gap=abs(bound - value) / max(abs(value), abs(bound), 1e-9 * most),
+        gap=abs(upper_bound - value) / max(abs(value), abs(upper_bound), 1e-9 * most),
         value=value,
-        upper_bound=bound,
+        upper_bound=upper_bound,
         worst_primal=worst_primal,
         worst_dual=worst_dual,
+        reduced=prices[: program.columns],
     )
 
 
-def _primal(program: Program, primal: Vector) -> tuple[float, str]:
-    """The largest primal residual, and its row or column."""
-    terms = program.entries * primal[program.entry_columns]
-    activity = summed(program.entry_rows, terms, program.rows)
-    largest = program.largest(np.abs(terms))
-    for bound in (program.row_lower, program.row_upper):
-        np.maximum(largest, np.where(np.isfinite(bound), np.abs(bound), 0.0), out=largest)
-    largest[largest == 0.0] = 1.0
-    row_excess = np.maximum(activity - program.row_upper, program.row_lower - activity) / largest
-    column_excess = np.maximum(primal - program.upper, program.lower - primal) / np.maximum(
-        np.abs(primal), program.scale
-    )
-    return _worst(program, row_excess, column_excess)
+def _largest_terms(program: Program, primal: Vector) -> Vector:
+    """What an excess is measured by: a column's own size, and a row's largest term or bound."""
+    low, high = program.row_lower, program.row_upper
+    bounds = np.maximum(np.where(np.isfinite(low), np.abs(low), 0.0), np.where(np.isfinite(high), np.abs(high), 0.0))
+    np.maximum.at(bounds, program.entry_rows, np.abs(program.entries * primal[program.entry_columns]))
+    bounds[bounds == 0.0] = 1.0
+    return np.concatenate([np.maximum(np.abs(primal), program.scale), bounds])
 
 
-def _wrong_sign(price: Vector, lower: Vector, upper: Vector) -> Vector:
-    """How far prices sit on bounds that do not exist: positive needs an upper bound, negative a lower one."""
-    above = np.where(upper < np.inf, 0.0, price)
-    below = np.where(lower > -np.inf, 0.0, -price)
-    return np.maximum(0.0, np.maximum(above, below))
+def _money_terms(program: Program, dual: Vector) -> tuple[Vector, float]:
+    """Per column and row: typical size over the largest money term of the column, or of all; and that of all."""
+    money = np.abs(program.scaled_entries * dual[program.entry_rows])
+    columns = np.abs(program.scaled_objective)
+    most = max(float(columns.max(initial=0.0)), float(money.max(initial=0.0)), 1e-300)
+    np.maximum.at(columns, program.entry_columns, money)
+    return np.concatenate([program.scale / np.maximum(columns, 1e-6 * most), program.row_sizes / most]), most
 
 
-def _bounded(price: Vector, lower: Vector, upper: Vector) -> float:
-    """What the priced bounds are worth together: this part of the dual objective."""
-    bound = np.where(price > 0, upper, lower)
-    counted = (price != 0.0) & np.isfinite(bound)
-    return float(price[counted] @ bound[counted])
-
-
-def _worst(program: Program, rows: Vector, columns: Vector) -> tuple[float, str]:
-    """The largest of two sets of residuals, never negative, and the name of its place. NaN is the largest."""
-    worst, name = 0.0, ""
-    for residuals, name_of in ((rows, program.row_name), (columns, program.column_name)):
-        if residuals.size:
-            place = int(np.argmax(residuals))
-            if not residuals[place] <= worst:
-                worst, name = float(residuals[place]), name_of(place)
-    return worst, name
+def _worst(program: Program, residuals: Vector) -> tuple[float, str]:
+    """The largest residual, never negative, and the name of its place."""
+    place = int(residuals.argmax())
+    worst = float(residuals[place])
+    if worst <= 0.0:
+        return 0.0, ""
+    columns = program.columns
+    return worst, program.column_name(place) if place < columns else program.row_name(place - columns)

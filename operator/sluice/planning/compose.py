@@ -12,22 +12,14 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from sluice.model.plan import (
-    Band,
-    CertificatePlan,
-    ConflictPlan,
-    ModeShare,
-    Plan,
-    PoolPlan,
-    Verdict,
-)
+from sluice.model.plan import Band, ConflictPlan, Plan, Verdict
 from sluice.planning.certificate import Certificate
 from sluice.planning.decode import PoolSplit, split
 from sluice.planning.explain import Explanation, explain, standing
 from sluice.planning.formulate import Formulation
 from sluice.planning.kept import kept_promises
 from sluice.planning.latency import Latency, latencies
-from sluice.planning.problem import ClassInput, PoolInput
+from sluice.planning.problem import ClassInput, PoolInput, Problem
 from sluice.planning.program import Vector
 from sluice.planning.solver import Solution
 
@@ -36,8 +28,12 @@ FULL_SHARE = 0.99
 IDLE_SHARE = 0.01
 """Served share below which a class only takes what would stand idle."""
 _DIGITS = 12
-_NOISE = 1e-12
+_NOISE = 2e-12
 """Relative difference of two rates that is rounding, not refusal."""
+_NOBODY = 1e-300
+"""Rate below which nobody comes."""
+_ALL_HERE = (1000,)
+"""Weights of a class where there is one pool."""
 _HOUR_SECONDS = 3600.0
 Document = dict[str, object]
 """A part of the plan before it is validated."""
@@ -54,7 +50,7 @@ def compose(
     """The plan of a certified solution, made at ``now`` (seconds since the epoch)."""
     problem = formulation.problem
     splits = split(formulation, solution.primal)
-    explanation = explain(formulation, solution)
+    explanation = explain(formulation, solution, certificate)
     times = latencies(formulation, splits)
     cost = None
     if problem.charge_replicas:
@@ -75,11 +71,11 @@ def compose(
         "shadow_prices": explanation.prices,
         "promises": kept_promises(formulation, solution, splits, times),
         "conflict": conflict,
-        "certificate": CertificatePlan(
-            primal_residual=_rounded(certificate.primal_residual, 2),
-            dual_residual=_rounded(certificate.dual_residual, 2),
-            gap=_rounded(certificate.gap, 2),
-        ),
+        "certificate": {
+            "primal_residual": _rounded(certificate.primal_residual, 2),
+            "dual_residual": _rounded(certificate.dual_residual, 2),
+            "gap": _rounded(certificate.gap, 2),
+        },
         "replica_cost_per_second": cost,
         "notes": problem.notes[:64],
     }
@@ -95,7 +91,7 @@ def identified(plan: Plan) -> Plan:
 
 def _pool_plans(
     formulation: Formulation, splits: tuple[PoolSplit, ...], explanation: Explanation
-) -> tuple[PoolPlan, ...]:
+) -> tuple[Document, ...]:
     value_of = {
         place: engine
         for columns, engine in zip(formulation.pools, explanation.replica_value, strict=True)
@@ -107,123 +103,117 @@ def _pool_plans(
     )
 
 
-def _pool_plan(pool: PoolInput, part: PoolSplit, hourly: float) -> PoolPlan:
+def _pool_plan(pool: PoolInput, part: PoolSplit, hourly: float) -> Document:
     """Mixed replicas are rounded up (the paper's M = ceil(n sum x)), idle ones count as solo."""
     if pool.external is not None:
-        return PoolPlan(name=pool.name, replicas=0, mixed=0.0, solo=0.0, mixed_replicas=0)
+        return {"name": pool.name, "replicas": 0, "mixed": 0.0, "solo": 0.0, "mixed_replicas": 0}
     mixed = min(part.mixed / pool.engines_per_replica, float(pool.ready))
     shares = [
-        (float(share), mode)
-        for share, mode in zip(part.engines, pool.modes, strict=True)
+        (share, mode)
+        for share, mode in zip(part.engines.tolist(), pool.modes, strict=True)
         if share > _NOISE * pool.ready
     ]
     chunk = [(share, mode.chunk_tokens) for share, mode in shares if mode.mixed]
     weight = sum(share for share, _ in chunk)
     total = max(sum(share for share, _ in shares), pool.replicas, 1e-300)
-    return PoolPlan(
-        name=pool.name,
-        replicas=pool.ready,
-        mixed=_rounded(mixed),
-        solo=_rounded(max(0.0, pool.ready - mixed)),
-        mixed_replicas=min(pool.ready, math.ceil(mixed - 1e-9)),
-        in_use=_rounded(min(part.busy / pool.engines_per_replica, float(pool.ready))),
-        value_per_replica_hour=_rounded(hourly),
-        chunk_tokens=_rounded(sum(share * tokens for share, tokens in chunk) / weight) if weight > 0 else None,
-        batch_cap=max((mode.batch + mode.mixed for _, mode in shares), default=None),
-        modes=tuple(
-            ModeShare(
-                chunk_tokens=mode.chunk_tokens,
-                batch=mode.batch,
-                seconds=mode.seconds,
-                share=_rounded(min(1.0, share / total)),
-            )
+    return {
+        "name": pool.name,
+        "replicas": pool.ready,
+        "mixed": _rounded(mixed),
+        "solo": _rounded(max(0.0, pool.ready - mixed)),
+        "mixed_replicas": min(pool.ready, math.ceil(mixed - 1e-9)),
+        "in_use": _rounded(min(part.busy / pool.engines_per_replica, float(pool.ready))),
+        "value_per_replica_hour": _rounded(hourly),
+        "chunk_tokens": _rounded(sum(share * tokens for share, tokens in chunk) / weight) if weight > 0 else None,
+        "batch_cap": max((mode.batch + mode.mixed for _, mode in shares), default=None),
+        "modes": tuple(
+            {
+                "chunk_tokens": mode.chunk_tokens,
+                "batch": mode.batch,
+                "seconds": mode.seconds,
+                "share": _rounded(min(1.0, share / total)),
+            }
             for share, mode in sorted(shares, key=lambda entry: -entry[0])[:_MOST_MODES]
         ),
-    )
+    }
 
 
 def _class_plans(
     formulation: Formulation, splits: tuple[PoolSplit, ...], explanation: Explanation, times: Latency
 ) -> tuple[Document, ...]:
     """One entry per class, in the problem's order."""
-    data = formulation.data
+    data, problem = formulation.data, formulation.problem
+    count = len(splits)
     parts = np.array(
         [(part.served, part.prefill, part.decode_mixed, part.decode_solo, part.decode_queue) for part in splits]
     )
-    served = parts[:, 0].sum(axis=0)
-    refused = data.rate - served
-    refused[refused < _NOISE * data.rate] = 0.0
-    numbers = np.empty((12, len(served)))
-    numbers[:5] = parts.sum(axis=0)
-    # A robust plan may reserve for more than the estimate; nobody can be admitted who is not expected.
-    np.minimum(served, data.rate, out=numbers[0])
-    numbers[5] = np.divide(refused, data.theta, out=np.zeros_like(served), where=data.theta > 0)
-    numbers[6:9] = explanation.index, explanation.marginal, explanation.cut_off
-    numbers[9:] = times.wait, times.first_token, times.token
-    rows = _round_all(numbers).T.tolist()
-    pools = _round_all(parts).transpose(2, 0, 1).tolist()
-    weights = _weights(formulation, parts[:, 0])
-    served_share = np.divide(served, data.rate, out=np.ones_like(served), where=data.rate > 0)
-    words = _words(formulation, np.minimum(served_share, 1.0), explanation)
-    names = [pool.name for pool in formulation.problem.pools]
+    whole = parts[0] if count == 1 else parts.sum(axis=0)
+    reasons = (explanation.index, explanation.marginal, explanation.cut_off, times.wait, times.first_token, times.token)
+    # Classes by row, then numbers of the whole fleet and of each pool: rounded in one go.
+    numbers = _round_all(np.concatenate([whole, reasons, parts.reshape(5 * count, -1)]).T).tolist()
+    shares = np.minimum(whole[0] / np.maximum(data.rate, _NOBODY), 1.0)
+    shares[data.rate == 0.0] = 1.0
+    words = _words(problem, shares.tolist(), explanation.cut_off.tolist())
+    weights = [_ALL_HERE] * len(numbers) if count == 1 else _weights(formulation, parts[:, 0])
+    names = [pool.name for pool in problem.pools]
     return tuple(
         [
-            _class_plan(entry, row, _class_pools(entry, names, part, weight), word)
-            for entry, row, part, weight, word in zip(
-                formulation.problem.classes, rows, pools, weights, words, strict=True
-            )
+            _class_plan(entry, row, _class_pools(entry, names, row[11:], weight), word)
+            for entry, row, weight, word in zip(problem.classes, numbers, weights, words, strict=True)
         ]
     )
 
 
-def _words(formulation: Formulation, share: Vector, explanation: Explanation) -> list[str]:
+def _words(problem: Problem, shares: list[float], cut_offs: list[float]) -> list[str]:
     """Every class's distance to the cut-off."""
-    served = (share >= 1 - 1e-9) & (explanation.cut_off > 0) & (explanation.cut_off < 1)
-    first = int(np.flatnonzero(served)[np.argmin(explanation.cut_off[served])]) if served.any() else -1
-    promised = {promise.class_name for promise in formulation.problem.promises if promise.hard}
+    served = [(cut_off, i) for i, cut_off in enumerate(cut_offs) if 0 < cut_off < 1 and shares[i] >= 1 - 1e-9]
+    _, first = min(served, default=(0.0, -1))
+    promised = {promise.class_name for promise in problem.promises if promise.hard}
     return [
-        standing(i == first, part, cut_off, entry.name in promised)
-        for i, (entry, part, cut_off) in enumerate(
-            zip(formulation.problem.classes, share.tolist(), explanation.cut_off.tolist(), strict=True)
-        )
+        standing(i == first, share, cut_off, entry.name in promised)
+        for i, (entry, share, cut_off) in enumerate(zip(problem.classes, shares, cut_offs, strict=True))
     ]
 
 
 def _class_pools(
-    entry: ClassInput, names: list[str], parts: list[list[float]], weights: tuple[int, ...]
+    entry: ClassInput, names: list[str], numbers: list[float], weights: tuple[int, ...]
 ) -> tuple[Document, ...]:
-    """The class's part of every pool it may use."""
+    """The class's part of every pool it may use; five numbers each."""
     return tuple(
         [
             {
                 "pool": name,
-                "admitted_rate": served,
-                "prefill": prefill,
-                "decode_mixed": mixed,
-                "decode_solo": solo,
-                "weight_permille": weight,
+                "admitted_rate": numbers[5 * place],
+                "prefill": numbers[5 * place + 1],
+                "decode_mixed": numbers[5 * place + 2],
+                "decode_solo": numbers[5 * place + 3],
+                "weight_permille": weights[place],
             }
-            for name, (served, prefill, mixed, solo, _), weight in zip(names, parts, weights, strict=True)
+            for place, name in enumerate(names)
             if not entry.pools or name in entry.pools
         ]
     )
 
 
 def _class_plan(entry: ClassInput, row: list[float], pools: tuple[Document, ...], words: str) -> Document:
-    served, prefill, mixed, solo, decode_queue, prefill_queue, index, marginal, cut_off, wait, ttft, tpot = row
-    band = _band(served, entry.rate)
+    served, prefill, mixed, solo, decode_queue, index, marginal, cut_off, wait, ttft, tpot = row[:11]
+    rate, theta = entry.rate, entry.abandonment_rate
+    refused = rate - served
+    # A robust plan may reserve for more than the estimate; nobody can be admitted who is not expected.
+    served = min(served, rate)
+    band = _band(served, rate)
     rationed = band is not Band.FULL
     return {
         "name": entry.name,
         "band": band,
         "index": index,
         "rationed": rationed,
-        "arrival_rate": entry.rate,
+        "arrival_rate": rate,
         "admitted_rate": served,
         "prefill": prefill,
         "decode_mixed": mixed,
         "decode_solo": solo,
-        "prefill_queue": prefill_queue,
+        "prefill_queue": _rounded(refused / theta) if theta > 0 and refused > _NOISE * rate else 0.0,
         "decode_queue": decode_queue,
         "in_flight_limit": _limit(entry, served, prefill + decode_queue + mixed + solo) if rationed else None,
         "pools": pools,
@@ -262,8 +252,6 @@ def _weights(formulation: Formulation, served: Vector) -> list[tuple[int, ...]]:
 
 def permille(shares: Vector) -> list[tuple[int, ...]]:
     """Columns of ``shares`` as integers that sum to 1000, by largest remainder (the earlier pool wins a tie)."""
-    if len(shares) == 1:
-        return [(1000,)] * shares.shape[1]
     exact = 1000.0 * shares / np.maximum(shares.sum(axis=0), 1e-300)
     floors = np.floor(exact + 1e-9)
     missing = np.rint(1000.0 - floors.sum(axis=0))

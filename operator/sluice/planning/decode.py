@@ -75,10 +75,13 @@ def _group(formulation: Formulation, columns: PoolColumns, primal: Vector) -> Po
     if group.first.external is not None:
         nothing = np.zeros(len(data.rate))
         return PoolSplit(served, nothing, nothing, nothing, nothing, nothing, np.zeros(0), 0.0, 0.0)
-    leaving[group.classes[columns.waiting_classes]] = primal[columns.waiting]
+    finished = served
+    if len(columns.waiting_classes):
+        leaving[group.classes[columns.waiting_classes]] = primal[columns.waiting]
+        finished = np.maximum(0.0, served - leaving)
     engines = primal[columns.engines]
-    mixed = float(sum(share for share, mode in zip(engines, group.modes, strict=True) if mode.mixed))
-    steps = data.steps * np.maximum(0.0, served - leaving)
+    mixed = float(sum(share for share, mode in zip(engines.tolist(), group.modes, strict=True) if mode.mixed))
+    steps = data.steps * finished
     if columns.split:
         in_mixed, in_solo, solo_engines = _own_batches(columns, primal, len(data.rate))
     else:
@@ -91,7 +94,7 @@ def _group(formulation: Formulation, columns: PoolColumns, primal: Vector) -> Po
         prefill=prompt * (mixed / total) if total > 0 else prompt,
         decode_mixed=in_mixed,
         decode_solo=in_solo,
-        decode_queue=leaving / np.where(data.theta > 0, data.theta, 1.0),
+        decode_queue=leaving if finished is served else leaving / np.where(data.theta > 0, data.theta, 1.0),
         leaving=leaving,
         engines=engines,
         mixed=mixed,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sluice.planning.certificate import Certificate
 from sluice.planning.formulate import ADMISSION, Formulation, PoolColumns
 from sluice.planning.pool_rows import MEMORY, REPLICAS
 from sluice.planning.program import Vector
@@ -42,11 +43,11 @@ class Explanation:
     prices: tuple[Price, ...]
 
 
-def explain(formulation: Formulation, solution: Solution) -> Explanation:
+def explain(formulation: Formulation, solution: Solution, certificate: Certificate) -> Explanation:
     """The prices behind a certified solution."""
     marginal = solution.dual[formulation.admission.slice]
     value = formulation.data.value
-    best = _best_margin(formulation, solution) + marginal
+    best = _best_margin(formulation, certificate.reduced) + marginal
     cut_off = np.divide(best, value, out=np.zeros_like(best), where=value > 0)
     cut_off[np.abs(cut_off) < _TINY] = 0.0
     replicas = tuple(engine_value(formulation, columns, solution) for columns in formulation.pools)
@@ -55,20 +56,18 @@ def explain(formulation: Formulation, solution: Solution) -> Explanation:
         cut_off=np.minimum(cut_off, 1.0),
         index=_indices(formulation, solution.dual),
         replica_value=replicas,
-        prices=_prices(formulation, solution, marginal, replicas),
+        prices=_prices(formulation, solution, certificate.value, marginal, replicas),
     )
 
 
-def _best_margin(formulation: Formulation, solution: Solution) -> Vector:
+def _best_margin(formulation: Formulation, reduced: Vector) -> Vector:
     """Largest reduced cost among each class's pools: what its next request earns beyond all prices."""
-    program = formulation.program
-    reduced = program.objective - program.times_transposed(solution.dual)
+    reduced = np.where(formulation.program.upper > 0, reduced, -np.inf)
     best = np.full(len(formulation.data.rate), -np.inf)
     for columns in formulation.pools:
-        open_to = program.upper[columns.served] > 0
         member = columns.group.classes
-        best[member] = np.maximum(best[member], np.where(open_to, reduced[columns.served], -np.inf))
-    best[~np.isfinite(best)] = 0.0
+        best[member] = np.maximum(best[member], reduced[columns.served])
+    best[best == -np.inf] = 0.0
     return best
 
 
@@ -89,11 +88,11 @@ def engine_value(formulation: Formulation, columns: PoolColumns, solution: Solut
 
 
 def _prices(
-    formulation: Formulation, solution: Solution, marginal: Vector, replica_value: tuple[float, ...]
+    formulation: Formulation, solution: Solution, value: float, marginal: Vector, replica_value: tuple[float, ...]
 ) -> tuple[Price, ...]:
     """The prices of the binding rows: pools, promises, then classes by what one more request of them earns."""
     program = formulation.program
-    worth = max(abs(float(program.objective @ solution.primal)), 1e-300) * _NEGLIGIBLE
+    worth = max(abs(value), 1e-300) * _NEGLIGIBLE
     prices = [
         price
         for columns, engine in zip(formulation.pools, replica_value, strict=True)

@@ -122,5 +122,4 @@ def _uncertain(builder: ProgramBuilder, problem: Problem, data: ClassData) -> No
     value = data.prompt_value[places] + data.output_value[places]
     for name, lost in (("up to the estimate", problem.caution), ("above the estimate", 1.0)):
         start = builder.columns(name, labels, objective=-lost * value, upper=width, scale=np.maximum(width, 1e-9))
-        columns = np.arange(start, start + len(places))
-        builder.entries(places, columns, -np.ones(len(places)))
+        builder.entries(places.tolist(), range(start, start + len(places)), -1.0)

@@ -9,10 +9,10 @@ optima.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
+from sluice.planning.lazy import lazy
 from sluice.planning.modes import Mode
 from sluice.planning.problem import PoolInput, Problem
 from sluice.planning.program import Indices
@@ -28,7 +28,7 @@ class PoolGroup:
     classes: Indices
     """Indices of the classes that may use them."""
 
-    @cached_property
+    @lazy
     def name(self) -> str:
         """``a+b`` for two pools, the pool's own name for one."""
         return "+".join(pool.name for pool in self.pools)
@@ -43,27 +43,27 @@ class PoolGroup:
         """The working points of each; none for an external API."""
         return self.pools[0].modes
 
-    @cached_property
+    @lazy
     def replicas(self) -> float:
         """Engines of all pools together."""
         return sum(pool.replicas for pool in self.pools)
 
-    @cached_property
+    @lazy
     def decode_rate(self) -> float:
         """Decode steps per second of one engine that does nothing else."""
         return max((mode.decode_rate for mode in self.modes), default=0.0)
 
-    @cached_property
+    @lazy
     def prefill_mode(self) -> Mode | None:
         """The mode with the greatest prefill rate: the paper's mixed mode where there is but one."""
         return max(self.modes, key=lambda mode: mode.prefill_rate, default=None)
 
-    @cached_property
+    @lazy
     def prefill_rate(self) -> float:
         """Most prompt tokens per second of one engine."""
         return 0.0 if self.prefill_mode is None else self.prefill_mode.prefill_rate
 
-    @cached_property
+    @lazy
     def displacement(self) -> float:
         """Decode steps that one computed prompt token displaces (the paper's kappa' = kappa tau / C)."""
         if self.prefill_mode is None:
@@ -81,6 +81,8 @@ def equal_pools(problem: Problem) -> tuple[PoolGroup, ...]:
     """The problem's pools in groups, in the order of each group's first pool."""
     everybody = np.arange(len(problem.classes))
     choosy = any(entry.pools for entry in problem.classes)
+    if len(problem.pools) == 1 and not choosy:
+        return (PoolGroup(problem.pools, (0,), everybody),)
     groups: dict[object, list[int]] = {}
     members: dict[object, Indices] = {}
     for place, pool in enumerate(problem.pools):

@@ -12,11 +12,14 @@ import numpy as np
 
 from sluice.planning.decode import PoolSplit
 from sluice.planning.formulate import Formulation
-from sluice.planning.pool_rows import prefill_seconds
 from sluice.planning.program import Vector
 
 _LONGEST = 1e6
 """Seconds; a class of which next to nothing is served would wait without end."""
+_ALL = 1 - 1e-12
+"""Share of those who came from which the rest is rounding."""
+_NOTHING = 1e-300
+"""Rate below which nothing is served."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,41 +37,44 @@ class Latency:
 def latencies(formulation: Formulation, splits: tuple[PoolSplit, ...]) -> Latency:
     """The estimates for one plan."""
     data = formulation.data
-    served = sum((part.served for part in splits), np.zeros(len(data.rate)))
-    finished = served - sum((part.leaving for part in splits), np.zeros(len(data.rate)))
-    wait = _fluid_wait(data.rate, served, data.theta)
-    decode_wait = _fluid_wait(served, finished, data.theta)
-    prefill, slots, tokens = np.zeros(len(data.rate)), np.zeros(len(data.rate)), np.zeros(len(data.rate))
+    served = _total([part.served for part in splits])
+    finished = served
+    if any(len(columns.waiting_classes) for columns in formulation.pools):
+        finished = served - _total([part.leaving for part in splits])
+    prefill, slots, tokens = (np.zeros(len(served)) for _ in range(3))
     for columns in formulation.pools:
-        group = columns.group
-        own = sum((splits[place].served for place in group.places), np.zeros(len(data.rate)))
-        if group.first.external is None:
-            mode = group.prefill_mode
-            if mode is not None:
-                seconds = np.maximum(1.0, np.ceil(data.uncached / mode.chunk_tokens)) * mode.seconds
-                prefill += own * seconds
-            slots += sum(
-                (splits[place].decode_mixed + splits[place].decode_solo for place in group.places), np.zeros(len(own))
-            )
-            tokens += data.output * (own - sum((splits[p].leaving for p in group.places), np.zeros(len(own))))
+        group, parts = columns.group, [splits[place] for place in columns.group.places]
+        own = _total([part.served for part in parts])
+        if (external := group.first.external) is not None:
+            prefill += own * external.first_token_seconds
+            if external.token_seconds is not None:
+                slots += own * data.output * external.token_seconds
+                tokens += own * data.output
             continue
-        prefill += own * prefill_seconds(group, 0.0)
-        if group.first.external.token_seconds is not None:
-            slots += own * data.output * group.first.external.token_seconds
-            tokens += own * data.output
-    safe = np.maximum(served, 1e-300)
-    mean_prefill = np.where(served > 0, prefill / safe, 0.0)
+        if (mode := group.prefill_mode) is not None:
+            chunks = np.maximum(1.0, np.ceil(data.uncached / mode.chunk_tokens))
+            prefill += own * chunks * mode.seconds
+        slots += _total([part.decode_mixed for part in parts]) + _total([part.decode_solo for part in parts])
+        tokens += data.output * (own if finished is served else own - _total([part.leaving for part in parts]))
+    wait = _fluid_wait(data.rate, served, data.theta)
+    decode_wait = 0.0 if finished is served else _fluid_wait(served, finished, data.theta)
+    mean_prefill = prefill / np.maximum(served, _NOTHING)
     return Latency(
         wait=wait,
         first_token=np.minimum(wait + mean_prefill + decode_wait, _LONGEST),
-        token=np.where(tokens > 1e-300, slots / np.maximum(tokens, 1e-300), 0.0),
+        token=slots / np.maximum(tokens, _NOTHING),
     )
+
+
+def _total(parts: list[Vector]) -> Vector:
+    return parts[0] if len(parts) == 1 else np.sum(parts, axis=0)
 
 
 def _fluid_wait(came: Vector, stayed: Vector, theta: Vector) -> Vector:
     """ln(came / stayed) / theta; 0 where nobody leaves or nobody can."""
-    impatient = (theta > 0) & (came > 0) & (stayed < came)
-    ratio = np.where(impatient, came / np.maximum(stayed, 1e-300), 1.0)
-    wait: Vector = np.minimum(np.log(ratio) / np.where(impatient, theta, 1.0), _LONGEST)
-    wait[wait < 1e-12] = 0.0
+    wait = np.zeros(len(came))
+    impatient = np.flatnonzero((stayed < came * _ALL) & (theta > 0))
+    if len(impatient):
+        ratio = came[impatient] / np.maximum(stayed[impatient], _NOTHING)
+        wait[impatient] = np.minimum(np.log(ratio) / theta[impatient], _LONGEST)
     return wait

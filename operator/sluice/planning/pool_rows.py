@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
 from sluice.model.fleet import Charging
 from sluice.planning.groups import PoolGroup
+from sluice.planning.lazy import lazy
 from sluice.planning.problem import ClassInput, Problem
-from sluice.planning.program import Indices, ProgramBuilder, Vector
+from sluice.planning.program import INFINITY, Indices, ProgramBuilder, Vector
 from sluice.planning.promises import PromiseKind
 
 PREFILL = "(2) prefill work"
@@ -62,12 +62,12 @@ class ClassData:
         ).T
         return cls(*np.ascontiguousarray(table))
 
-    @cached_property
+    @lazy
     def value(self) -> Vector:
         """Money for a complete request (the paper's w)."""
         return self.prompt_value + self.output_value
 
-    @cached_property
+    @lazy
     def high(self) -> Vector:
         """Rate at the high end of its box: what promises must hold for."""
         return self.rate * (1 + self.spread)
@@ -110,7 +110,7 @@ def add_pool(
     served = _served(builder, problem, data, group, banned)
     if group.first.external is not None:
         member = group.classes
-        builder.entries(member, np.arange(served, served + len(member)), np.ones(len(member)))
+        builder.entries(member.tolist(), range(served, served + len(member)), 1.0)
         nothing = slice(0, 0)
         return PoolColumns(
             group=group,
@@ -135,7 +135,7 @@ def add_pool(
     engines = builder.columns("engines", labels, objective=-cost, scale=scale)
     decodes = _decodes(builder, problem, data, group, split=split)
     batches = len(group.classes) if split else 1
-    names = [f"{problem.classes[i].name},{group.name}" for i in group.classes] if split else [group.name]
+    names = _labels(problem, group.classes, group) if split else [group.name]
     prefill_row = builder.rows(PREFILL, [group.name], lower=0.0, upper=0.0)
     decode_rows = builder.rows(DECODE, names, lower=0.0, upper=0.0)
     slots_rows = builder.rows(SLOTS, labels, upper=0.0)
@@ -164,23 +164,28 @@ def add_pool(
 
 def _served(builder: ProgramBuilder, problem: Problem, data: ClassData, group: PoolGroup, banned: Indices) -> int:
     """Add z of one group, scaled by the most requests/s of each class that it could take or that come."""
-    member, external = group.classes, group.first.external
-    value = data.value[member]
-    if external is not None:
-        cost = external.prompt_token_cost * data.prompt[member] + external.output_token_cost * data.output[member]
-        value, most = value - cost, np.maximum(data.high[member], 1e-9)
+    member = group.classes
+    value, high = data.value[member], data.high[member]
+    if (external := group.first.external) is not None:
+        value -= external.prompt_token_cost * data.prompt[member] + external.output_token_cost * data.output[member]
+        most = np.maximum(high, 1e-9)
     else:
-        engines = max(1.0, group.replicas)
         busy = data.uncached[member] / group.prefill_rate + data.steps[member] / group.decode_rate
-        high = data.high[member]
-        most = np.minimum(engines / busy, np.where(high > 0, high, np.inf))
+        most = max(1.0, group.replicas) / busy
+        most = np.where(high > 0, np.minimum(most, high), most)
     return builder.columns(
         "served",
-        [f"{problem.classes[i].name},{group.name}" for i in member],
+        _labels(problem, member, group),
         objective=value,
-        upper=np.inf if not len(banned) else np.where(np.isin(member, banned), 0.0, np.inf),
+        upper=INFINITY if not len(banned) else np.where(np.isin(member, banned), 0.0, np.inf),
         scale=most,
     )
+
+
+def _labels(problem: Problem, member: Indices, group: PoolGroup) -> list[str]:
+    """``class,pool`` of some classes."""
+    name, classes = group.name, problem.classes
+    return [f"{classes[i].name},{name}" for i in member.tolist()]
 
 
 def prefill_seconds(group: PoolGroup, uncached_tokens: float) -> float:
@@ -255,37 +260,39 @@ def _memory_row(builder: ProgramBuilder, group: PoolGroup) -> int:
 def _request_entries(builder: ProgramBuilder, problem: Problem, data: ClassData, columns: PoolColumns) -> None:
     """Nonzeros of z and s in the rows (1)-(3), (6) and (7)."""
     group, member = columns.group, columns.group.classes
-    count = len(member)
-    served = np.arange(columns.served.start, columns.served.stop)
+    served = range(columns.served.start, columns.served.stop)
     first = columns.decode_rows.start
-    decode_rows: Indices = np.arange(first, first + count) if columns.split else np.full(count, first, dtype=np.int64)
-    builder.entries(member, served, np.ones(count))
-    builder.entries(np.full(count, columns.prefill_row), served, data.uncached[member])
-    builder.entries(decode_rows, served, data.steps[member])
+    builder.entries(member.tolist(), served, 1.0)
+    builder.entries(columns.prefill_row, served, data.uncached[member])
+    builder.entries(range(first, first + len(member)) if columns.split else first, served, data.steps[member])
     if columns.memory_row is not None:
         # While a prompt is computed its tokens fill up evenly; cached ones are there from the start.
         resident = data.prompt[member] - data.uncached[member] / 2
         stay = data.uncached[member] / group.prefill_rate
-        builder.entries(np.full(count, columns.memory_row), served, stay * resident)
-    chosen = columns.waiting_classes
-    if not len(chosen):
-        return
-    leaving = np.arange(columns.waiting.start, columns.waiting.stop)
-    builder.entries(decode_rows[chosen], leaving, -data.steps[member[chosen]])
-    rows = builder.rows(WAITING, [f"{problem.classes[i].name},{group.name}" for i in member[chosen]], upper=0.0)
-    each = np.arange(rows, rows + len(chosen))
-    builder.entries(each, leaving, np.ones(len(chosen)))
-    builder.entries(each, served[chosen], -np.ones(len(chosen)))
+        builder.entries(columns.memory_row, served, stay * resident)
+    if len(columns.waiting_classes):
+        _leaving_entries(builder, problem, data, columns)
+
+
+def _leaving_entries(builder: ProgramBuilder, problem: Problem, data: ClassData, columns: PoolColumns) -> None:
+    """Nonzeros of s in the rows (3), (6) and (7)."""
+    group, positions = columns.group, columns.waiting_classes.tolist()
+    chosen = group.classes[columns.waiting_classes]
+    leaving = range(columns.waiting.start, columns.waiting.stop)
+    first = columns.decode_rows.start
+    builder.entries([first + place for place in positions] if columns.split else first, leaving, -data.steps[chosen])
+    start = builder.rows(WAITING, _labels(problem, chosen, group), upper=0.0)
+    each = range(start, start + len(chosen))
+    builder.entries(each, leaving, 1.0)
+    builder.entries(each, [columns.served.start + place for place in positions], -1.0)
     if columns.memory_row is not None:
-        held = data.prompt[member[chosen]] / data.theta[member[chosen]]
-        builder.entries(np.full(len(chosen), columns.memory_row), leaving, held)
+        builder.entries(columns.memory_row, leaving, data.prompt[chosen] / data.theta[chosen])
 
 
 def _mode_entries(builder: ProgramBuilder, data: ClassData, columns: PoolColumns) -> None:
     """Nonzeros of f and y in the rows (2)-(5) and (7)."""
     group = columns.group
-    batches = columns.decode_rows.stop - columns.decode_rows.start
-    rows = np.arange(columns.decode_rows.start, columns.decode_rows.stop)
+    rows = range(columns.decode_rows.start, columns.decode_rows.stop)
     for k, mode in enumerate(group.modes):
         engine, slots_row = columns.engines.start + k, columns.slots_rows.start + k
         builder.entry(columns.prefill_row, engine, -mode.prefill_rate)
@@ -295,13 +302,13 @@ def _mode_entries(builder: ProgramBuilder, data: ClassData, columns: PoolColumns
             builder.entry(rows[0], columns.decodes.start + k, -1.0 / mode.seconds)
             builder.entry(slots_row, columns.decodes.start + k, 1.0)
             continue
-        decodes = np.arange(columns.decodes.start + k, columns.decodes.stop, len(group.modes))
-        builder.entries(rows, decodes, np.full(batches, -1.0 / mode.seconds))
+        decodes = range(columns.decodes.start + k, columns.decodes.stop, len(group.modes))
+        builder.entries(rows, decodes, -1.0 / mode.seconds)
         held = _held(data, group, moved=not mode.mixed, seconds=mode.seconds)
-        builder.entries(np.full(batches, slots_row), decodes, 1.0 + held)
+        builder.entries(slots_row, decodes, 1.0 + held)
         if columns.memory_row is not None:
             prompt, output = data.prompt[group.classes], data.output[group.classes]
-            builder.entries(np.full(batches, columns.memory_row), decodes, prompt + output / 2 + held * prompt)
+            builder.entries(columns.memory_row, decodes, prompt + output / 2 + held * prompt)
 
 
 def _held(data: ClassData, group: PoolGroup, *, moved: bool, seconds: float) -> Vector:

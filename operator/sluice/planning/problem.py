@@ -195,7 +195,7 @@ class Problem:
         for pool in self.pools:
             subject = f"Pool/{pool.name}"
             for field, number in _pool_numbers(pool):
-                if number is not None and not (math.isfinite(number) and number >= 0):
+                if number is not None and not 0 <= number < math.inf:
                     yield Fault(
                         subject=subject, field=field, message=f"is {number}, must be a finite number, at least 0"
                     )
@@ -208,9 +208,11 @@ class Problem:
     def _class_faults(self) -> Iterator[Fault]:
         known = {pool.name for pool in self.pools}
         for entry in self.classes:
+            if _is_sound(entry):
+                continue
             subject = f"WorkloadClass/{entry.name}"
             for field, number, positive in _class_numbers(entry):
-                if not math.isfinite(number) or number < 0 or (positive and number == 0):
+                if not 0 <= number < math.inf or (positive and number == 0):
                     wanted = "above 0" if positive else "at least 0"
                     yield Fault(subject=subject, field=field, message=f"is {number}, must be a finite number {wanted}")
             if not 0 <= entry.rate_spread <= 1:
@@ -219,8 +221,10 @@ class Problem:
                 yield Fault(
                     subject=subject, field="uncachedPromptTokens", message="is more than the prompt tokens altogether"
                 )
+        for entry in self.classes:
             for pool in entry.pools:
                 if pool not in known:
+                    subject = f"WorkloadClass/{entry.name}"
                     yield Fault(subject=subject, field="spec.pools", message=f"the fleet has no pool {pool!r}")
 
     def _promise_faults(self) -> Iterator[Fault]:
@@ -266,6 +270,22 @@ def _pool_numbers(pool: PoolInput) -> tuple[tuple[str, float | None], ...]:
         ("external.outputTokenCost", external.output_token_cost if external else None),
         ("external.firstTokenSeconds", external.first_token_seconds if external else None),
         ("external.tokenSeconds", external.token_seconds if external else None),
+    )
+
+
+def _is_sound(entry: ClassInput) -> bool:
+    """Whether no number of a class is a fault, asked in one breath: it is asked of every class in every pass."""
+    most = math.inf
+    return (
+        0 <= entry.rate < most
+        and 0 <= entry.uncached_prompt_tokens <= entry.prompt_tokens < most
+        and entry.prompt_tokens > 0
+        and 0 < entry.output_tokens < most
+        and 0 < entry.tokens_per_step < most
+        and 0 <= entry.abandonment_rate < most
+        and 0 <= entry.prompt_token_price < most
+        and 0 <= entry.output_token_price < most
+        and 0 <= entry.rate_spread <= 1
     )
 
 

@@ -10,15 +10,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
+
+from sluice.planning.lazy import lazy
 
 Vector = NDArray[np.float64]
 Indices = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 INFINITY = float("inf")
+Numbers = float | list[float] | Vector
+"""One number for all of a block, or one for each."""
+Places = int | Sequence[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,13 +92,45 @@ class Program:
         """The block of rows called ``name``."""
         return next((block for block in self.row_blocks if block.name == name), None)
 
-    @cached_property
+    @lazy
+    def low(self) -> Vector:
+        """Lower bounds of all columns, then of all rows: what holds for both is asked once."""
+        return np.concatenate([self.lower, self.row_lower])
+
+    @lazy
+    def high(self) -> Vector:
+        """Upper bounds of all columns, then of all rows."""
+        return np.concatenate([self.upper, self.row_upper])
+
+    @lazy
+    def row_scale(self) -> Vector:
+        """Largest scaled term of each row, 1 for an empty one."""
+        return np.where(self.row_sizes > 0.0, self.row_sizes, 1.0)
+
+    @lazy
+    def unit_entries(self) -> Vector:
+        """Every nonzero of the scaled program: columns divided by their scale, rows by their largest term."""
+        unit: Vector = self.scaled_entries / self.row_scale[self.entry_rows]
+        return unit
+
+    @lazy
+    def scaled_objective(self) -> Vector:
+        """Money per column at its typical value."""
+        scaled: Vector = self.objective * self.scale
+        return scaled
+
+    @lazy
+    def money(self) -> float:
+        """The largest money term of the objective at typical values; never 0."""
+        return max(float(np.abs(self.scaled_objective).max(initial=0.0)), 1e-300)
+
+    @lazy
     def scaled_entries(self) -> Vector:
         """Every nonzero times its column's scale: the terms of its row at typical values."""
         scaled: Vector = self.entries * self.scale[self.entry_columns]
         return scaled
 
-    @cached_property
+    @lazy
     def row_sizes(self) -> Vector:
         """Largest term of each row at typical values; 0 for an empty row."""
         return self.largest(np.abs(self.scaled_entries))
@@ -128,42 +164,41 @@ def _name(blocks: tuple[Block, ...], index: int) -> str:
 
 
 class ProgramBuilder:
-    """Collects blocks and nonzeros; ``build`` sorts them once."""
+    """Collects blocks and nonzeros; ``build`` sorts them once.
+
+    Plain lists: a program has a dozen small blocks, and an array per block and number costs more than they do.
+    """
 
     def __init__(self) -> None:
         self._row_blocks: list[Block] = []
         self._column_blocks: list[Block] = []
-        # Plain lists: a program has a dozen small blocks, and one array per block and number costs more than they do.
         self._objective: list[float] = []
         self._lower: list[float] = []
         self._upper: list[float] = []
         self._scale: list[float] = []
         self._row_lower: list[float] = []
         self._row_upper: list[float] = []
-        self._entries: list[tuple[Indices, Indices, Vector]] = []
-        self._few: tuple[list[int], list[int], list[float]] = ([], [], [])
-        self._charges: list[tuple[int, float]] = []
-        self._row_count = 0
-        self._column_count = 0
+        self._entry_rows: list[int] = []
+        self._entry_columns: list[int] = []
+        self._entries: list[float] = []
 
     def columns(
         self,
         name: str,
         labels: Sequence[str],
         *,
-        objective: float | Vector = 0.0,
-        lower: float | Vector = 0.0,
-        upper: float | Vector = INFINITY,
-        scale: float | Vector = 1.0,
+        objective: Numbers = 0.0,
+        lower: Numbers = 0.0,
+        upper: Numbers = INFINITY,
+        scale: Numbers = 1.0,
     ) -> int:
         """Add a block of columns; returns the index of its first."""
-        start, count = self._column_count, len(labels)
+        start, count = len(self._objective), len(labels)
         self._column_blocks.append(Block(name, start, labels))
         self._objective += _listed(objective, count)
         self._lower += _listed(lower, count)
         self._upper += _listed(upper, count)
         self._scale += _listed(scale, count)
-        self._column_count += count
         return start
 
     def rows(
@@ -171,48 +206,45 @@ class ProgramBuilder:
         name: str,
         labels: Sequence[str],
         *,
-        lower: float | Vector = -INFINITY,
-        upper: float | Vector = INFINITY,
+        lower: Numbers = -INFINITY,
+        upper: Numbers = INFINITY,
     ) -> int:
         """Add a block of rows; returns the index of its first."""
-        start, count = self._row_count, len(labels)
+        start, count = len(self._row_lower), len(labels)
         self._row_blocks.append(Block(name, start, labels))
         self._row_lower += _listed(lower, count)
         self._row_upper += _listed(upper, count)
-        self._row_count += count
         return start
 
-    def entries(self, rows: Indices, columns: Indices, values: Vector) -> None:
-        """Add nonzeros, one per position of the three arrays."""
-        self._entries.append((rows, columns, values))
+    def entries(self, rows: Places, columns: Sequence[int], values: Numbers) -> None:
+        """Add nonzeros, one per column; a single row or value is that of all."""
+        count = len(columns)
+        self._entry_rows += [rows] * count if isinstance(rows, int) else rows
+        self._entry_columns += columns
+        self._entries += _listed(values, count)
 
     def entry(self, row: int, column: int, value: float) -> None:
         """Add one nonzero."""
-        self._few[0].append(row)
-        self._few[1].append(column)
-        self._few[2].append(value)
+        self._entry_rows.append(row)
+        self._entry_columns.append(column)
+        self._entries.append(value)
 
     def charge(self, column: int, cost: float) -> None:
         """Take ``cost`` per unit off the objective of a column that is there already."""
-        self._charges.append((column, cost))
+        self._objective[column] -= cost
 
     def build(self) -> Program:
         """The program. Nonzeros of value 0 are left out; none may be given twice."""
-        few_rows, few_columns, few_values = self._few
-        rows = np.concatenate([*(entry[0] for entry in self._entries), np.array(few_rows, dtype=np.int64)])
-        columns = np.concatenate([*(entry[1] for entry in self._entries), np.array(few_columns, dtype=np.int64)])
-        values = np.concatenate([*(entry[2] for entry in self._entries), np.array(few_values, dtype=np.float64)])
-        key = rows * max(1, self._column_count) + columns
-        order = np.argsort(key, kind="stable")
+        rows = np.array(self._entry_rows, dtype=np.int64)
+        columns = np.array(self._entry_columns, dtype=np.int64)
+        values = np.array(self._entries, dtype=np.float64)
+        order = np.argsort(rows * max(1, len(self._objective)) + columns, kind="stable")
         if not values.all():
             order = order[values[order] != 0.0]
-        objective = np.array(self._objective)
-        for column, cost in self._charges:
-            objective[column] -= cost
         return Program(
             row_blocks=tuple(self._row_blocks),
             column_blocks=tuple(self._column_blocks),
-            objective=objective,
+            objective=np.array(self._objective),
             lower=np.array(self._lower),
             upper=np.array(self._upper),
             scale=np.array(self._scale),
@@ -224,5 +256,7 @@ class ProgramBuilder:
         )
 
 
-def _listed(value: float | Vector, count: int) -> list[float]:
-    return value.tolist() if isinstance(value, np.ndarray) else [value] * count
+def _listed(value: Numbers, count: int) -> list[float]:
+    if isinstance(value, float | int):
+        return [value] * count
+    return value if isinstance(value, list) else value.tolist()

@@ -222,13 +222,11 @@ def _token_time(place: _Place, promise: Promise) -> PromiseRow:
 def _slot_seconds(builder: ProgramBuilder, pool: PoolColumns, members: list[int], row: int, *, whole: bool) -> None:
     """Add the decodes of ``members`` in one pool: each is one slot-second per second."""
     if whole:
-        columns = np.arange(pool.decodes.start, pool.decodes.stop)
-        builder.entries(np.full(len(columns), row), columns, np.ones(len(columns)))
+        builder.entries(row, range(pool.decodes.start, pool.decodes.stop), 1.0)
         return
     for position in np.flatnonzero(np.isin(pool.group.classes, members)):
         own = pool.decodes_of(int(position))
-        columns = np.arange(own.start, own.stop)
-        builder.entries(np.full(len(columns), row), columns, np.ones(len(columns)))
+        builder.entries(row, range(own.start, own.stop), 1.0)
 
 
 def _tokens(place: _Place, promise: Promise, row: int, i: int) -> None:

@@ -14,13 +14,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from sluice.model.plan import Verdict
 from sluice.planning.answer import Answer
 from sluice.planning.certificate import certify
 from sluice.planning.formulate import formulate
 from sluice.planning.problem import ClassInput, Problem
 from sluice.planning.program import Flags, Indices, Program, Vector
-from sluice.planning.refine import corner
-from sluice.planning.solver import AT_UPPER, BASIC, row_scale
+from sluice.planning.refine import at_corner, corner
+from sluice.planning.solver import AT_UPPER, BASIC
 
 _STEP = 1e-6
 """Relative change for a derivative: the Lagrangian is affine in each number, so rounding alone bounds it."""
@@ -103,33 +104,24 @@ def _lagrangian(program: Program, primal: Vector, dual: Vector) -> float:
 def _rate_ranges(found: Answer) -> list[tuple[float, float]]:
     """Per class: how far its rate may fall and rise before another corner of the program is optimal."""
     program, solution = found.formulation.program, found.solution
-    place = corner(program, solution)
+    place = corner(program, solution.basis)
     rows = found.formulation.admission
     count = len(rows.labels)
     if place is None:
         return [(0.0, 0.0)] * count
-    values, lower, upper = _basic_values(program, found, place.columns, place.rows)
+    activity = program.times(solution.primal)
+    values = np.concatenate([solution.primal, activity])
+    basic = np.concatenate([solution.basis.columns, solution.basis.rows]) == BASIC
     ranges = []
     for i in range(count):
         row = rows.start + i
-        if solution.row_status[row] == BASIC:
+        if solution.basis.rows[row] == BASIC:
             # More arrivals than are served change nothing; fewer do once they are all served.
-            activity = float(program.times(solution.primal)[row])
-            ranges.append((activity - float(program.row_upper[row]), math.inf))
+            ranges.append((float(activity[row] - program.row_upper[row]), math.inf))
             continue
-        step = place.moved_by(row)
-        ranges.append(_steps(values, lower, upper, step))
+        step = np.where(basic, np.concatenate(place.moved_by(row)), 0.0)
+        ranges.append(_steps(values, program.low, program.high, step))
     return ranges
-
-
-def _basic_values(program: Program, found: Answer, columns: Flags, rows: Flags) -> tuple[Vector, Vector, Vector]:
-    """Values and bounds of the corner's basic columns and rows, in this order."""
-    activity = program.times(found.solution.primal)
-    return (
-        np.concatenate([found.solution.primal[columns], activity[rows]]),
-        np.concatenate([program.lower[columns], program.row_lower[rows]]),
-        np.concatenate([program.upper[columns], program.row_upper[rows]]),
-    )
 
 
 def _steps(values: Vector, lower: Vector, upper: Vector, step: Vector) -> tuple[float, float]:
@@ -165,24 +157,25 @@ def moved_along(found: Answer, problem: Problem) -> Answer | None:
     before = found.formulation.program
     if (program.rows, program.columns) != (before.rows, before.columns):
         return None
-    place = corner(program, found.solution)
-    if place is None:
+    moved = at_corner(program, found.solution.basis)
+    if moved is None:
         return None
-    moved = place.solution(program, found.solution)
     reduced = program.objective - program.times_transposed(moved.dual)
     activity = program.times(moved.primal)
     inside = _within(moved.primal, program.lower, program.upper, program.scale) and _within(
         activity, program.row_lower, program.row_upper, np.maximum(np.abs(activity), 1.0)
     )
-    money = max(float(np.abs(program.objective * program.scale).max(initial=0.0)), 1e-300)
+    money = program.money
     holds = (
         inside
-        and _signs_hold(reduced * program.scale / money, moved.column_status, program.lower == program.upper)
+        and _signs_hold(reduced * program.scale / money, moved.basis.columns, program.lower == program.upper)
         and _signs_hold(
-            moved.dual * row_scale(program) / money, moved.row_status, program.row_lower == program.row_upper
+            moved.dual * program.row_scale / money, moved.basis.rows, program.row_lower == program.row_upper
         )
     )
-    return Answer(formulation, moved, certify(program, moved.primal, moved.dual)) if holds else None
+    if not holds:
+        return None
+    return Answer(formulation, replace(moved, verdict=Verdict.OPTIMAL), certify(program, moved.primal, moved.dual))
 
 
 def _within(values: Vector, lower: Vector, upper: Vector, scale: Vector) -> bool:

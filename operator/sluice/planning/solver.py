@@ -6,10 +6,12 @@ numbers of order one (columns divided by their scale, rows and objective by thei
 term), so its absolute tolerances mean relative ones; the answer is scaled back here and
 trusted by nobody before ``certificate`` has checked it.
 
-Every solve starts afresh. A solver kept alive, or one told the last basis, needs next to no
-iterations when only demand moved: half of a plan's time at 1000 classes, a tenth at 10. But where
-several prices are right, which ones it names would depend on what was asked before, and equal
-problems must give equal plans.
+A solve may start from a corner, and needs few pivots if it is a good one. That of the last pass
+would do, but where several prices are right, which ones come out would depend on what was asked
+before, and equal problems must give equal plans; of the passes over random instances with
+promises, one in a hundred had but one answer. So the start is guessed from the problem itself
+(``opening``), and what is kept of a pass is its corner, which tells when no solve is needed
+(``sensitivity``).
 """
 
 from __future__ import annotations
@@ -52,7 +54,9 @@ class Effort(Enum):
 
 
 BASIC = solution_pb2.BASIS_STATUS_BASIC
+AT_LOWER = solution_pb2.BASIS_STATUS_AT_LOWER_BOUND
 AT_UPPER = solution_pb2.BASIS_STATUS_AT_UPPER_BOUND
+FIXED = solution_pb2.BASIS_STATUS_FIXED_VALUE
 _VERDICTS = {
     result_pb2.TERMINATION_REASON_OPTIMAL: Verdict.OPTIMAL,
     result_pb2.TERMINATION_REASON_INFEASIBLE: Verdict.INFEASIBLE,
@@ -61,6 +65,24 @@ _VERDICTS = {
     result_pb2.TERMINATION_REASON_UNBOUNDED: Verdict.UNBOUNDED,
     result_pb2.TERMINATION_REASON_FEASIBLE: Verdict.FEASIBLE,
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Basis:
+    """Which columns and rows lie at which bound: a corner of a program, whatever its numbers."""
+
+    columns: Indices
+    """Per column: ``BASIC``, or the bound it lies at."""
+    rows: Indices
+    """Per row: ``BASIC`` where its bounds do not bind, or the bound that does."""
+
+    def message(self) -> solution_pb2.BasisProto:
+        """As MathOpt takes it."""
+        found = solution_pb2.BasisProto()
+        for sparse, status in ((found.variable_status, self.columns), (found.constraint_status, self.rows)):
+            sparse.ids.extend(range(len(status)))
+            sparse.values.extend(status.tolist())
+        return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,46 +96,45 @@ class Solution:
     dual: Vector
     """Gain of the objective per unit of each row's binding bound; empty without a solution."""
     iterations: int
-    column_status: Indices
-    """Basis status of every column (``BASIC``, ``AT_UPPER``, or at its lower bound); empty without a basis."""
-    row_status: Indices
+    basis: Basis
+    """The corner it ended at; empty arrays without one."""
 
 
-def solve(program: Program, effort: Effort = Effort.USUAL) -> Solution:
-    """Maximise ``program``. The verdict is the solver's own word, nothing more."""
-    size = row_scale(program)
-    objective = program.objective * program.scale
-    objective_scale = max(float(np.abs(objective).max(initial=0.0)), 1e-300)
-    message = _message(program, size, objective / objective_scale)
-    answer = mathopt.solve(message, _GLOP, _PLAIN, effort.value, _EVERYTHING, None, _NO_CALLBACK, None, None)
+NO_BASIS = Basis(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
+
+
+def solve(program: Program, effort: Effort = Effort.USUAL, start: Basis | None = None) -> Solution:
+    """Maximise ``program``, from the corner ``start`` on. The verdict is the solver's own word, nothing more."""
+    message = _message(program)
+    wanted = _EVERYTHING
+    if start is not None:
+        wanted = model_parameters_pb2.ModelSolveParametersProto(initial_basis=start.message())
+    answer = mathopt.solve(message, _GLOP, _PLAIN, effort.value, wanted, None, _NO_CALLBACK, None, None)
     verdict = _VERDICTS.get(answer.termination.reason, Verdict.UNDECIDED)
     primal = dual = np.zeros(0)
-    column_status = row_status = np.zeros(0, dtype=np.int64)
+    basis = NO_BASIS
     if answer.solutions and verdict is not Verdict.INFEASIBLE:
         solution = answer.solutions[0]
         primal = _dense(solution.primal_solution.variable_values, program.columns) * program.scale
-        dual = _dense(solution.dual_solution.dual_values, program.rows) * objective_scale / size
-        column_status = np.array(solution.basis.variable_status.values, dtype=np.int64)
-        row_status = np.array(solution.basis.constraint_status.values, dtype=np.int64)
+        dual = _dense(solution.dual_solution.dual_values, program.rows) * program.money / program.row_scale
+        basis = Basis(
+            np.array(solution.basis.variable_status.values, dtype=np.int64),
+            np.array(solution.basis.constraint_status.values, dtype=np.int64),
+        )
     reason = result_pb2.TerminationReasonProto.Name(answer.termination.reason)
     return Solution(
         verdict=verdict,
         message=f"{reason} {answer.termination.detail}".strip(),
         primal=primal,
         dual=dual,
-        column_status=column_status,
-        row_status=row_status,
+        basis=basis,
         iterations=answer.solve_stats.simplex_iterations,
     )
 
 
-def row_scale(program: Program) -> Vector:
-    """Largest scaled term of each row, 1 for an empty one."""
-    return np.where(program.row_sizes > 0.0, program.row_sizes, 1.0)
-
-
-def _message(program: Program, size: Vector, objective: Vector) -> model_pb2.ModelProto:
+def _message(program: Program) -> model_pb2.ModelProto:
     """The scaled program as MathOpt's model message."""
+    size = program.row_scale
     message = model_pb2.ModelProto()
     columns, rows, matrix = message.variables, message.linear_constraints, message.linear_constraint_matrix
     columns.ids.extend(range(program.columns))
@@ -126,10 +147,10 @@ def _message(program: Program, size: Vector, objective: Vector) -> model_pb2.Mod
     rows.names.extend(program.row_names())
     matrix.row_ids.extend(program.entry_rows.tolist())
     matrix.column_ids.extend(program.entry_columns.tolist())
-    matrix.coefficients.extend((program.scaled_entries / size[program.entry_rows]).tolist())
+    matrix.coefficients.extend(program.unit_entries.tolist())
     message.objective.maximize = True
     message.objective.linear_coefficients.ids.extend(range(program.columns))
-    message.objective.linear_coefficients.values.extend(objective.tolist())
+    message.objective.linear_coefficients.values.extend((program.scaled_objective / program.money).tolist())
     return message
 
 

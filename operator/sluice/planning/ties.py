@@ -31,12 +31,11 @@ _ORDER_WEIGHT = 1e-3
 """Weight of the order of names against the load of the busiest pool."""
 
 
-def untied(formulation: Formulation, solution: Solution) -> Vector | None:
+def untied(formulation: Formulation, solution: Solution, reduced: Vector) -> Vector | None:
     """The optimum that the rule prefers, or None where the first is the only one or the rule has no answer."""
     program = formulation.program
-    reduced = (program.objective - program.times_transposed(solution.dual)) * program.scale
-    money = max(float(np.abs(program.objective * program.scale).max(initial=0.0)), 1e-300)
-    free_column = np.abs(reduced) <= _FREE * money
+    money = program.money
+    free_column = np.abs(reduced * program.scale) <= _FREE * money
     if not _may_tie(formulation, solution, free_column):
         return None
     free_row = np.abs(solution.dual) * program.row_sizes <= _FREE * money
