@@ -17,6 +17,7 @@ from sluice.gate.meters import Meters
 from sluice.gate.request import Effects, Phase, Refusal, Request
 from sluice.gate.state import Gate
 from sluice.gate.terms import GateTerms
+from sluice.gate.tracing import Tracer
 
 TICK_SECONDS = 0.05
 FLUSH_SECONDS = 0.5
@@ -39,6 +40,8 @@ class Desk:
         """Kill switch: requests are not even looked at."""
         self.empty = asyncio.Event()
         """Set while nobody waits, as of the last tick."""
+        self.tracer: Tracer | None = None
+        """Where spans of waits go; None: nowhere."""
         self._log = log
 
     async def admit(self, request: Request) -> Refusal | None:
@@ -125,6 +128,9 @@ class Desk:
 
     def _record(self, request: Request, outcome: str, retry_after: float | None = None) -> None:
         """One line for ``sluice explain``, put together by hand: our own names need no escapes."""
+        if self.tracer is not None and request.trace:
+            waited = (request.started or self.clock()) - request.arrival
+            self.tracer.add(request, outcome, waited, wall_clock(), self.gate.terms.plan_id)
         if not self._log.is_kept:
             return
         engine, terms = request.engine, self.gate.terms

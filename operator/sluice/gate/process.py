@@ -37,6 +37,7 @@ from sluice.gate.routes import classifier
 from sluice.gate.server import Processor, serve
 from sluice.gate.state import Gate
 from sluice.gate.terms import GateTerms
+from sluice.gate.tracing import Tracer
 from sluice.model.fleet import GateUse
 from sluice.model.gate import gate_service
 from sluice.model.plan import Plan
@@ -91,6 +92,7 @@ class GateProcess:
         self._holds = self._may_hold()
         gate = Gate(self.feed.terms(), holds=self._holds)
         self.desk = Desk(gate, self.meters, DecisionLog(settings.decisions))
+        self.desk.tracer = Tracer.of(os.environ)
         self.draining = False
         self.is_active: Callable[[], bool] = lambda: True
         """Whether proxies shall come to this gate; a standby says no."""
@@ -139,6 +141,8 @@ class GateProcess:
         server, port = await serve((processor, logs), self.settings.listen)
         runner, http_port = await self._serve_http()
         tasks = [asyncio.create_task(self.desk.run()), asyncio.create_task(self._watch_files())]
+        if self.desk.tracer is not None:
+            tasks.append(asyncio.create_task(self.desk.tracer.run()))
         if self.settings.polls_engines:
             tasks.append(asyncio.create_task(gauges.poll(lambda: list(self.desk.gate.engines), self.desk.read)))
         sys.stdout.write(json.dumps({"port": port, "httpPort": http_port, "pid": os.getpid()}) + "\n")

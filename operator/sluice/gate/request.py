@@ -75,6 +75,8 @@ class Request:
     """When its budget is freed by estimate, should no first token have come."""
     would_wait: bool = False
     """Not gated, and it would have been held."""
+    trace: str = ""
+    """The request's ``traceparent``, where waits are traced."""
     placed: bool = False
     """Whether the gate names its replica; else the proxy chooses one."""
     engine: Engine | None = None

@@ -24,6 +24,7 @@ from sluice.gate import wire
 from sluice.gate.desk import Desk
 from sluice.gate.lanes import Lane
 from sluice.gate.request import Refusal, Request
+from sluice.gate.tracing import TRACEPARENT
 from sluice.model.gate import (
     ENDPOINT_HEADER,
     PLAN_HEADER,
@@ -110,7 +111,9 @@ class Processor(grpc.GenericRpcHandler):  # type: ignore[misc] # grpc is untyped
         terms = lane.terms if lane is not None else None
         fairness = terms.fairness if terms is not None else None
         affinity = terms.affinity if terms is not None else None
-        headers = _headers(message, fairness.header if fairness else None, affinity.header if affinity else None)
+        traced = TRACEPARENT if self._desk.tracer is not None else None
+        keys = (fairness.header if fairness else None, affinity.header if affinity else None, traced)
+        headers = _headers(message, keys)
         if headers.get(":method") != "POST" or headers.get(":path", "").partition("?")[0] in self._ungated:
             why = "NoPrefill"
         elif lane is None or terms is None:
@@ -131,6 +134,7 @@ class Processor(grpc.GenericRpcHandler):  # type: ignore[misc] # grpc is untyped
             affinity=affinity.read(headers, metadata) if affinity else "",
             attempt=attempts(headers),
             gated=is_gated(request_id, terms.enforced_permille),
+            trace=headers.get(TRACEPARENT, ""),
         )
 
     def _own_id(self) -> str:
@@ -196,7 +200,7 @@ def is_gated(request_id: str, permille: int) -> bool:
     return permille >= 1000 or zlib.crc32(request_id.encode()) % 1000 < permille
 
 
-def _headers(message: messages.ProcessingRequest, *keys: str | None) -> dict[str, str]:
+def _headers(message: messages.ProcessingRequest, keys: tuple[str | None, ...]) -> dict[str, str]:
     """The few headers that matter here; the last one of a name counts."""
     found = {}
     for field in message.request_headers.headers.headers:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.gate.worlds import engine, lane, request, terms
 
@@ -42,6 +42,7 @@ def test_requests_of_one_key_go_to_one_engine_and_keys_spread() -> None:
     assert len(set.union(*places.values())) == 5
 
 
+@settings(deadline=None, max_examples=40)
 @given(st.text(max_size=100), st.sampled_from(FIVE))
 def test_an_engine_that_goes_moves_only_its_own_keys(key: str, gone: str) -> None:
     before = order_of(key, FIVE, (1.0,) * 5)
@@ -72,6 +73,7 @@ def test_a_key_whose_engine_is_full_waits_for_no_engine() -> None:
     assert not one.on_arrival(request(9, affinity="same"), 0.0).starts, "only when all are full"
 
 
+@settings(deadline=None, max_examples=40)
 @given(st.integers(0, 10), st.integers(1, 300))
 def test_pools_take_turns_by_the_plans_split(tenths: int, count: int) -> None:
     share = tenths / 10
