@@ -57,7 +57,16 @@ def test_the_gate_goes_on_without_the_operator(seen: dict[str, Any]) -> None:
     assert seen["afterOperator"] == 200
 
 
-def test_a_killed_gate_loses_nobody_and_floods_nobody(seen: dict[str, Any]) -> None:
-    assert seen["lost"] == []
-    assert seen["heldBeforeKill"] < FENCE, "answers that do not stream free their budget by the law's estimate"
-    assert seen["heldBeforeKill"] < seen["mostAfterKill"] <= FENCE
+def test_new_requests_pass_a_frozen_gate_and_nobody_is_lost(seen: dict[str, Any]) -> None:
+    """Its health check keeps new requests away; what waits goes when the pod is ended, as liveness probes do."""
+    frozen = seen["frozen"]
+    assert set(frozen["answers"]) == {"200"}
+    assert frozen["heldBefore"] == 2
+    assert frozen["heldBefore"] < frozen["heldAtMost"] <= FENCE
+
+
+def test_a_gate_killed_with_2000_waiting_loses_nobody_and_floods_nobody(seen: dict[str, Any]) -> None:
+    killed = seen["killed"]
+    assert killed["answers"] == {"200": 2002}
+    assert killed["heldBefore"] == 2
+    assert killed["heldBefore"] < killed["heldAtMost"] <= FENCE

@@ -1,0 +1,132 @@
+"""The scenario's replica, whose prefills end when it is told to, and its clients, who ask through Envoy."""
+
+from __future__ import annotations
+
+import threading
+import urllib.error
+import urllib.request
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from tests.controlplane.cluster import wait_until
+from tests.controlplane.envoy_gateway import LISTENER_PORT
+
+from sluice.model.gate import PLAN_HEADER
+
+REPLICA_PORT = 9101
+GATE_HTTP_PORT = 9003
+PROMPT = b"word" * 600
+Sent = Future[int]
+
+
+class Replica:
+    """Holds every prompt until it is let go."""
+
+    def __init__(self) -> None:
+        self.arrived: list[str] = []
+        self.plans: set[str] = set()
+        self.held = 0
+        self.most = 0
+        self.permits = threading.Semaphore(0)
+        self._lock = threading.Lock()
+        replica = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                self.rfile.read(int(self.headers["content-length"]))
+                with replica._lock:
+                    replica.arrived.append(self.headers.get("x-tag", ""))
+                    replica.plans.add(self.headers.get(PLAN_HEADER, ""))
+                    replica.held += 1
+                    replica.most = max(replica.most, replica.held)
+                replica.permits.acquire()
+                with replica._lock:
+                    replica.held -= 1
+                self.send_response(200)
+                self.send_header("content-length", "2")
+                self.end_headers()
+                self.wfile.write(b"ok")
+
+            def log_message(self, *_: object) -> None:
+                """Say nothing."""
+
+        server = ThreadingHTTPServer(("127.0.0.1", REPLICA_PORT), Handler)
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+
+    def let_go(self, count: int = 100_000) -> None:
+        """Finish ``count`` prefills, those to come included."""
+        self.permits.release(count)
+
+    def hold(self) -> None:
+        """From now on every prompt is held; what was seen is forgotten."""
+        while self.permits.acquire(blocking=False):
+            pass
+        self.arrived.clear()
+        self.plans.clear()
+        self.most = 0
+
+
+def send(pool: ThreadPoolExecutor, requests: list[tuple[str, str]]) -> list[Sent]:
+    """One after the other, each once the gate has seen the one before."""
+    sent = []
+    for name, tag in requests:
+        before = seen()
+        sent.append(pool.submit(ask, name, tag))
+        wait_until(partial(_has_seen_more_than, before), "the gate sees the request")
+    return sent
+
+
+def _has_seen_more_than(before: float) -> bool:
+    return seen() > before
+
+
+def gated() -> bool:
+    """Whether the gate sees a request that is answered."""
+    before = seen()
+    return ask("full", "probe") == 200 and seen() > before >= 0.0
+
+
+def metrics() -> dict[str, float]:
+    """The gate's own metrics; empty while it is not there."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{GATE_HTTP_PORT}/metrics", timeout=5) as answer:
+            text = answer.read().decode()
+    except OSError:
+        return {}
+    lines = (line.rsplit(" ", 1) for line in text.splitlines() if line and not line.startswith("#"))
+    return {name: float(value) for name, value in lines}
+
+
+def seen() -> float:
+    """Requests the gate has seen."""
+    return sum(value for name, value in metrics().items() if name.startswith("sluice_gate_requests_total"))
+
+
+def planned() -> str:
+    """Id of the plan that the gate goes by."""
+    for name in metrics():
+        if name.startswith('sluice_gate_plan_info{fresh="true"'):
+            return name.split('plan_id="')[1].split('"')[0]
+    return ""
+
+
+def ask(name: str, tag: str, prompt: bytes = PROMPT) -> int:
+    """The answer's status for one request of a class; 0 where there was none."""
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{LISTENER_PORT}/v1/completions",
+        data=prompt,
+        headers={"x-model": name, "x-tag": tag, "content-type": "application/json"},
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310 - loopback
+            answer.read()
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code
+    except OSError:
+        return 0
