@@ -197,3 +197,12 @@ def test_the_operator_understands_every_flag_that_the_deployment_gives(
     assert len(parsed.params["namespace"] or ()) == sum(flag.startswith("--namespace=") for flag in flags)
     proxies = ["gateways", "more-gateways"] if "proxyNamespaces" in str(settings) else []
     assert list(parsed.params["proxy_namespace"] or ()) == proxies
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_objectives_of_the_endpoint_picker_may_be_written_only_where_that_is_asked_for(
+    render: Render, asked: bool
+) -> None:
+    roles = of_kind(render(f"rbac.inferenceObjectives={str(asked).lower()}"), "Role")
+    written = {resource for role in roles for rule in role["rules"] for resource in rule["resources"]}
+    assert ("inferenceobjectives" in written) is asked

@@ -83,9 +83,11 @@ reads a Secret, except those named in rbac.credentialSecrets.
 - apiGroups: [gateway.envoyproxy.io]
   resources: [backendtrafficpolicies, envoyextensionpolicies]
   verbs: [get, list, create, patch, delete]
+{{- if .Values.rbac.inferenceObjectives }}
 - apiGroups: [llm-d.ai, inference.networking.x-k8s.io]
   resources: [inferenceobjectives]
   verbs: [get, list, create, patch, delete]
+{{- end }}
 - apiGroups: [""]
   resources: [configmaps]
   verbs: [get, create, patch]
