@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import hypothesis.strategies as st
 from hypothesis import given, settings
 
@@ -48,8 +50,8 @@ def plan(share: float, offered: float, in_flight: int, weights: tuple[int, ...],
                 rationed=rationed,
                 arrival_rate=offered,
                 admitted_rate=admitted,
-                prefill=0,
-                decode_mixed=0,
+                prefill=1,
+                decode_mixed=10,
                 decode_solo=0,
                 prefill_queue=0,
                 decode_queue=0,
@@ -75,18 +77,19 @@ plans = st.builds(
     rationed=st.booleans(),
 )
 steps = st.lists(st.tuples(st.floats(0, 700), plans), min_size=1, max_size=12)
+waits = st.lists(st.floats(0, 100), min_size=12, max_size=12)
 limits = st.sampled_from(list(LimitKind))
 
 
-@given(steps, limits, st.integers(1, 7))
+@given(steps, limits, st.integers(1, 7), waits)
 @settings(max_examples=150)
 def test_every_step_is_bounded_nobody_is_starved_and_weights_sum_to_a_thousand(
-    course: list[tuple[float, Plan]], limit: LimitKind, proxies: int
+    course: list[tuple[float, Plan]], limit: LimitKind, proxies: int, ttft: list[float]
 ) -> None:
     memory, now, before = Memory.empty(), 0.0, None
-    for pause, wanted in course:
+    for (pause, wanted), seconds in zip(course, ttft, strict=False):
         now += pause
-        ordered, memory = targets(wanted, fleet(limit), (CHAT,), memory, now, proxies)
+        ordered, memory = targets(wanted, fleet(limit), (CHAT,), memory, now, proxies, {"chat": seconds})
         target = ordered.classes[0]
         assert sum(weight for _, weight in target.weights) == 1000
         assert all(weight >= 0 for _, weight in target.weights)
@@ -138,6 +141,21 @@ def test_noise_within_the_dead_band_writes_nothing(
         assert ordered == settled or ordered.classes[0].fence != standing.fence
         if ordered.classes[0].fence != standing.fence:  # a fence follows the plan, not the limit that settled above it
             assert limit is LimitKind.RATE
+
+
+@given(st.floats(0.05, 0.95), st.floats(0.1, 1000), st.integers(20, 500), limits, st.floats(0, 100))
+def test_a_steady_plan_and_a_steady_wait_come_to_rest_and_no_lower_than_a_quarter(
+    share: float, offered: float, in_flight: int, limit: LimitKind, seconds: float
+) -> None:
+    memory, course = Memory.empty(), []
+    wanted = plan(share, offered, in_flight, (500, 300, 200))
+    for step in range(60):
+        ordered, memory = targets(wanted, fleet(limit), (CHAT,), memory, 10.0 * step, 1, {"chat": seconds})
+        course.append(ordered.classes[0])
+    rates = [target.rate_limit for target in course if target.rate_limit is not None]
+    assert all(after <= before for before, after in itertools.pairwise(rates))
+    assert all(rate >= max(1 / 60, 0.25 * share * offered) * (1 - 1e-9) for rate in rates)
+    assert len({target.rate_limit for target in course[45:]}) == 1
 
 
 @given(st.floats(1e-4, 1e5), st.integers(1, 50), st.integers(0, 10_000))

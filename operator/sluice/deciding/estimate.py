@@ -6,13 +6,15 @@ never zero. The rate is the *offered* rate, refusals included: a plan fed with a
 traffic would follow its own limits down.
 
 Mean output lengths come from completed requests. After a change the short answers
-complete first, so the mean is biased low while the long ones are still running. Little's
-law is the check: requests in flight over the admission rate is the time a request
-spends, whatever has completed so far (``_unbiased_output``).
+complete first, so the mean is biased low while the long ones are still running: a fleet
+that fills up with 2,500-token answers sees 450 tokens at first. The check is the time spent
+decoding over the answers completed, which counts what still runs; where no engine counts
+completions, Little's law, which is late by a stay (``_unbiased_output``).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -20,7 +22,7 @@ from typing import TypeGuard
 
 from sluice.model.demand import ClassDemand, Demand, Estimate
 from sluice.model.fleet import WorkloadClass
-from sluice.model.residence import implied_output_tokens, residence_seconds
+from sluice.model.residence import implied_output_tokens, output_tokens_by_exposure, residence_seconds
 from sluice.model.signal import GapReason, Sample, Signal, Source
 from sluice.model.snapshot import ClassSamples, Snapshot
 
@@ -32,6 +34,9 @@ LARGEST_WAIT_SHARE = 0.25
 """Where TTFT is a larger share of a request's stay, requests in flight are mostly a queue, with
 clients in it that leave before their first token: they speak of a backlog, not of lengths. A
 correction there would loosen the very limit that the backlog calls for."""
+LARGEST_QUEUE_SHARE = 0.5
+"""The same for the check by completions, as a share of the requests in flight: it takes the queue out
+first, and what it cannot see (how long those waited who left) is small up to here."""
 FEWEST_IN_FLIGHT_TO_JUDGE = 2.0
 """With fewer requests in flight the ratio is noise."""
 
@@ -115,25 +120,50 @@ def _class_demand(
         rate=best(Signal.OFFERED_RATE, workload.prior_rate),
         prompt_tokens=prompt,
         uncached_prompt_tokens=uncached,
-        output_tokens=_unbiased_output(output, _samples(snapshot, workload.name).samples),
+        output_tokens=_unbiased_output(
+            output, _samples(snapshot, workload.name).samples, snapshot.fleet.metrics.window_seconds
+        ),
         patience_seconds=workload.patience_seconds,
     )
 
 
-def _unbiased_output(output: Estimate, samples: Mapping[Signal, Sample]) -> Estimate:
+def _unbiased_output(output: Estimate, samples: Mapping[Signal, Sample], window_seconds: float) -> Estimate:
     """The output length, lengthened where requests in flight say that answers are longer.
 
     Only lengthened: the bias after a change is always towards short answers, and a plan
     that believes in answers too long refuses a little early instead of drowning.
     """
-    implied = implied_by_requests_in_flight(samples)
-    if implied is None or output.source is Source.PRIOR or implied < LENGTH_DISAGREEMENT * output.value:
+    if output.source is Source.PRIOR:
+        return output
+    implied, agreement = implied_by_completions(samples), LENGTH_DISAGREEMENT
+    completed = samples.get(Signal.COMPLETED_RATE)
+    if completed is None:
+        implied = implied_by_requests_in_flight(samples)
+    elif implied is not None:  # within one standard error of a count, both views agree
+        agreement = 1.0 + 1.0 / math.sqrt(max(1.0, completed.value * window_seconds))
+    if implied is None or implied < agreement * output.value:
         return output
     return Estimate(
         value=min(implied, LARGEST_LENGTH_CORRECTION * output.value),
         source=output.source,
         age_seconds=output.age_seconds,
     )
+
+
+def implied_by_completions(samples: Mapping[Signal, Sample]) -> float | None:
+    """Mean output tokens that decoding time and completions speak for.
+
+    None where one of the five signals is missing, nothing was completed, too few requests are in
+    flight to judge, or most of them wait.
+    """
+    wanted = (Signal.IN_FLIGHT, Signal.ADMITTED_RATE, Signal.COMPLETED_RATE, Signal.TTFT, Signal.TPOT)
+    values = [samples[signal].value for signal in wanted if signal in samples]
+    if len(values) < len(wanted):
+        return None
+    in_flight, admitted, completed, ttft, tpot = values
+    if in_flight < FEWEST_IN_FLIGHT_TO_JUDGE or admitted * ttft > LARGEST_QUEUE_SHARE * in_flight:
+        return None
+    return output_tokens_by_exposure(in_flight, admitted, completed, ttft, tpot)
 
 
 def implied_by_requests_in_flight(samples: Mapping[Signal, Sample]) -> float | None:

@@ -1,4 +1,4 @@
-"""Little's law as a check on output lengths (model page section 2; L = lambda * W).
+"""What is in flight as a check on output lengths (Little's law: L = lambda * W).
 
 The mean output length of *completed* requests is biased after a change: short answers
 complete first, so for about one residence time the completed ones are too short, and
@@ -34,6 +34,22 @@ def implied_output_tokens(
     if stay is None or not tpot_seconds > 0:
         return None
     return 1.0 + max(0.0, stay - ttft_seconds) / tpot_seconds
+
+
+def output_tokens_by_exposure(
+    in_flight: float, admitted_rate: float, completed_rate: float, ttft_seconds: float, tpot_seconds: float
+) -> float | None:
+    """Mean output length as the time spent decoding over the answers completed; at least one token.
+
+    The maximum-likelihood mean of exponential lengths under censoring: answers still running
+    count with the tokens they have, so it holds while a fleet fills up and when a load steps,
+    where Little's law (:func:`implied_output_tokens`) does not yet. All five are means over one
+    window. None where nothing was completed or no time per token is known.
+    """
+    if completed_rate <= 0 or not tpot_seconds > 0:
+        return None
+    decoding = max(0.0, in_flight - admitted_rate * ttft_seconds)
+    return 1.0 + decoding / (completed_rate * tpot_seconds)
 
 
 def length_disagreement(

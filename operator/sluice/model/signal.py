@@ -19,6 +19,8 @@ class Signal(StrEnum):
     """Requests per second that reached a replica."""
     REFUSED_RATE = "RefusedRate"
     """Requests per second refused by our limits."""
+    COMPLETED_RATE = "CompletedRate"
+    """Answers completed per second, as engines count them: clients that went away are not among them."""
     IN_FLIGHT = "InFlight"
     """Requests inside the data plane and the engines, mean over the window."""
     PROMPT_TOKENS = "PromptTokens"

@@ -158,6 +158,7 @@ ENDPOINT_PICKER = Entry(
     formulas={
         Signal.OFFERED_RATE: (Formula(dated_by="requests", plus=("requests",)),),
         Signal.ADMITTED_RATE: (Formula(dated_by="requests", plus=("requests",)),),
+        Signal.COMPLETED_RATE: (Formula(dated_by="output_count", plus=("output_count",)),),
         Signal.IN_FLIGHT: (Formula(dated_by="running", plus=("running",)),),
         Signal.PROMPT_TOKENS: (_mean("prompt_sum", "prompt_count"),),
         Signal.UNCACHED_PROMPT_TOKENS: (
@@ -194,6 +195,7 @@ VLLM = Entry(
     formulas={
         Signal.OFFERED_RATE: (Formula(dated_by="requests", plus=("requests",)),),
         Signal.ADMITTED_RATE: (Formula(dated_by="requests", plus=("requests",)),),
+        Signal.COMPLETED_RATE: (Formula(dated_by="output_count", plus=("output_count",)),),
         Signal.IN_FLIGHT: (Formula(dated_by="running", plus=("running", "waiting"), needs=("waiting",)),),
         Signal.PROMPT_TOKENS: (_mean("prompt_sum", "prompt_count"),),
         Signal.UNCACHED_PROMPT_TOKENS: (_mean("computed_sum", "computed_count"),),
@@ -232,6 +234,7 @@ SGLANG = Entry(
     formulas={
         Signal.OFFERED_RATE: (Formula(dated_by="requests", plus=("requests",)),),
         Signal.ADMITTED_RATE: (Formula(dated_by="requests", plus=("requests",)),),
+        Signal.COMPLETED_RATE: (Formula(dated_by="requests", plus=("requests",)),),
         Signal.IN_FLIGHT: (Formula(dated_by="running", plus=("running", "waiting"), needs=("waiting",)),),
         # Totals over requests: the histograms of lengths are off unless the server is told to keep them.
         Signal.PROMPT_TOKENS: (_mean("prompt_total", "requests"),),
@@ -265,6 +268,7 @@ PREFERENCE: Mapping[Signal, tuple[Source, ...]] = {
     Signal.ADMITTED_RATE: (Source.ENVOY, *_ENGINES),
     Signal.REFUSED_RATE: (Source.ENVOY,),
     Signal.IN_FLIGHT: (Source.ENVOY, *_ENGINES),
+    Signal.COMPLETED_RATE: _ENGINES,
     Signal.PROMPT_TOKENS: _ENGINES,
     Signal.UNCACHED_PROMPT_TOKENS: _ENGINES,
     Signal.OUTPUT_TOKENS: _ENGINES,

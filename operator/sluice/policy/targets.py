@@ -6,6 +6,9 @@
   unless the user declared a ceiling. Leaving rationing removes the limit at once; entering
   it again right afterwards needs a whole dwell of rationing, so a class at the edge flaps at
   most once per dwell.
+* **A backlog is drained, not kept.** While requests are measured to wait, a rationed class's
+  rate is lowered below the plan's until they no longer do (``policy.backlog``), never below a
+  quarter of it; an in-flight limit drains by itself, for it counts what waits.
 * **Loosen at once, tighten slowly.** At most ``largest_step`` per solve period, starting from
   the offered rate when a class becomes rationed.
 * **A plan within the dead band writes nothing:** the very same targets are returned, with the
@@ -33,10 +36,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 from sluice.model.decision import ClassTarget, Targets
 from sluice.model.fleet import ControlSettings, Fleet, LimitKind, WorkloadClass
 from sluice.model.plan import ClassPlan, Plan
+from sluice.policy.backlog import relieved
 from sluice.policy.memory import ClassMemory, Memory
 from sluice.policy.stabilise import (
     ROUNDING,
@@ -56,23 +61,32 @@ SLOWEST_RATE = 1.0 / 60.0
 DEFAULT_BURST_SECONDS = 5.0
 BURST_SECONDS = (1.0, 10.0)
 """Bounds on the depth of a token bucket, seconds of the limited rate."""
+NOT_MEASURED: Mapping[str, float] = MappingProxyType({})
 
 
 def targets(
-    plan: Plan, fleet: Fleet, classes: Sequence[WorkloadClass], previous: Memory, now: float, proxies: int = 1
+    plan: Plan,
+    fleet: Fleet,
+    classes: Sequence[WorkloadClass],
+    previous: Memory,
+    now: float,
+    proxies: int = 1,
+    ttft_seconds: Mapping[str, float] = NOT_MEASURED,
 ) -> tuple[Targets, Memory]:
     """What the data plane shall hold for ``plan`` at ``now``, and the memory for the next call.
 
     ``proxies`` is the number of ready proxies that divide each limit: none of them may be left
-    with less than one request. A class that the plan does not know yet keeps its weights, or
+    with less than one request. ``ttft_seconds`` is the mean time to first token as measured,
+    by class: it tells of a backlog. A class that the plan does not know yet keeps its weights, or
     spreads by capacity, and has no limit but its ceiling.
     """
     replicas = {pool.name: pool.replicas for pool in plan.pools}
+    sought = relieved(plan, ttft_seconds)
     memory: dict[str, ClassMemory] = {}
     wanted: list[ClassTarget] = []
     for workload in classes:
         before = previous.classes.get(workload.name, ClassMemory())
-        entry = plan.of(workload.name)
+        entry = sought.of(workload.name)
         after = before if entry is None else _limits(entry, workload, fleet, before, now, max(1, proxies))
         after = _weights(entry, workload, fleet, after, now, replicas)
         memory[workload.name] = after

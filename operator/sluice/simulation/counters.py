@@ -76,6 +76,7 @@ def _samples(rows: Any, start: float, now: float) -> dict[Signal, Sample | None]
         Signal.OFFERED_RATE: _sample(arrived.sum() / seconds, now, Source.ENVOY),
         Signal.ADMITTED_RATE: _sample((arrived & ~refused).sum() / seconds, now, Source.ENVOY),
         Signal.REFUSED_RATE: _sample((arrived & refused).sum() / seconds, now, Source.ENVOY),
+        Signal.COMPLETED_RATE: _sample(done.sum() / seconds, now, engine),
         Signal.IN_FLIGHT: _sample(inside, now, Source.ENVOY),
         Signal.PROMPT_TOKENS: _mean(rows["prompt"][done], now, engine),
         Signal.UNCACHED_PROMPT_TOKENS: _mean(rows["work"][done], now, engine),

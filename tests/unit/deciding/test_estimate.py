@@ -150,6 +150,33 @@ class TestOutputLengthBias:
         demand, _ = estimate(snapshot(samples), EstimateMemory())
         assert demand.of("chat").output_tokens.value == 22.0
 
+    def filling_up(self, completed: float, **changed: float) -> dict[Signal, Sample]:
+        """A minute after the first request: 2/s arrived, 60 decode on the mean, few have completed, and briefly."""
+        samples = self.samples(in_flight=changed.get("in_flight", 62.0), output=440)
+        return {
+            **samples,
+            Signal.COMPLETED_RATE: sample(completed),
+            Signal.TTFT: sample(changed.get("ttft", 1.0)),
+            Signal.TPOT: sample(0.02),
+        }
+
+    @pytest.mark.parametrize(
+        ("completed", "changed", "tokens"),
+        [
+            pytest.param(3.0, {}, 1001.0, id="60 decoding over 3/s completed is 20 s, at 20 ms a token"),
+            pytest.param(6.6, {}, 440.0, id="within one standard error of the count nothing is changed"),
+            pytest.param(0.5, {}, 1760.0, id="the correction is bounded"),
+            pytest.param(3.0, {"ttft": 20.0}, 440.0, id="most of what is in flight waits: it speaks of a queue"),
+            pytest.param(3.0, {"in_flight": 1.9}, 440.0, id="too few in flight to judge"),
+            pytest.param(0.0, {}, 440.0, id="nothing completed, nothing told"),
+        ],
+    )
+    def test_completions_tell_the_length_while_a_fleet_fills_up(
+        self, completed: float, changed: dict[str, float], tokens: float
+    ) -> None:
+        demand, _ = estimate(snapshot(self.filling_up(completed, **changed)), EstimateMemory())
+        assert demand.of("chat").output_tokens.value == pytest.approx(tokens)
+
     def test_an_estimate_is_never_shortened(self) -> None:
         demand, _ = estimate(snapshot(self.samples(in_flight=3.0, output=400)), EstimateMemory())
         assert demand.of("chat").output_tokens.value == 400.0

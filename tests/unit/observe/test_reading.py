@@ -156,6 +156,9 @@ def read(entry: Entry, signal: Signal, found: Readings) -> Sample | GapReason:
             GapReason.NO_SERIES,
             id="without a count of cached tokens nothing says that all were computed",
         ),
+        pytest.param(
+            VLLM, Signal.COMPLETED_RATE, readings({"output_count": 2.0}), 2.0, id="answers that have a length are done"
+        ),
         pytest.param(ENVOY, Signal.IN_FLIGHT, readings({"active": 2.5}), 2.5, id="in flight is a gauge's mean"),
     ],
 )

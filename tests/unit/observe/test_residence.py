@@ -6,7 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sluice.model.residence import implied_output_tokens, length_disagreement, residence_seconds
+from sluice.model.residence import (
+    implied_output_tokens,
+    length_disagreement,
+    output_tokens_by_exposure,
+    residence_seconds,
+)
 
 POSITIVE = st.floats(0.01, 1e3)
 
@@ -18,6 +23,17 @@ def test_in_a_steady_state_the_implied_length_is_the_true_one(
     in_flight = rate * (ttft + tpot * (tokens - 1))
     assert implied_output_tokens(in_flight, rate, ttft, tpot) == pytest.approx(tokens, rel=1e-6, abs=1e-3)
     assert length_disagreement(in_flight, rate, ttft, tpot, tokens) == pytest.approx(0, abs=1e-9)
+
+
+@given(rate=POSITIVE, ttft=POSITIVE, tpot=POSITIVE, tokens=st.floats(1.1, 1e4), share=st.floats(0.05, 1))
+def test_decoding_time_over_completions_is_the_length_while_a_fleet_fills_up(
+    rate: float, ttft: float, tpot: float, tokens: float, share: float
+) -> None:
+    # Exponential lengths complete in proportion to the time spent decoding, however little that is yet.
+    decoding = share * rate * tpot * (tokens - 1)
+    found = output_tokens_by_exposure(rate * ttft + decoding, rate, share * rate, ttft, tpot)
+    assert found == pytest.approx(tokens, rel=1e-3)
+    assert output_tokens_by_exposure(5.0, rate, 0.0, ttft, tpot) is None
 
 
 @pytest.mark.parametrize(
