@@ -47,6 +47,9 @@ def gate(  # noqa: PLR0913, PLR0917 - each parameter is one option of the comman
         list[str] | None, typer.Option(help="Gate this class only; may be repeated. The others are counted.")
     ] = None,
     enforce_permille: Annotated[int, typer.Option(help="Share of requests that are gated.", min=0, max=1000)] = 1000,
+    ungated_path: Annotated[
+        list[str] | None, typer.Option(help="Path that passes without a decision, such as a probe's; may be repeated.")
+    ] = None,
     max_waiting: Annotated[int, typer.Option(help="Requests of one class that may wait.", min=1)] = 2000,
     max_wait: Annotated[float, typer.Option(help="Seconds that a request may wait.", min=0.0, max=60.0)] = 60.0,
     refuse_late: Annotated[
@@ -82,6 +85,7 @@ def gate(  # noqa: PLR0913, PLR0917 - each parameter is one option of the comman
         http_address=http_address,
         http_port=http_port,
         shadow=shadow,
+        ungated_paths=frozenset(ungated_path or ()),
         choices=Choices(
             policy=next(policy for policy in policies if policy.name == order.value),
             max_waiting=max_waiting,

@@ -72,6 +72,8 @@ class Meters(Collector):
         self.feed_problems: Counter[str] = Counter()
         self.gate: Gate | None = None
         self.fresh = False
+        self.clusters: Mapping[str, str] = {}
+        """Class to its cluster at the proxy: what ``observe`` knows it by, whose fleet it may be of."""
         self.plan_age: Callable[[], float | None] = lambda: None
         self._classes: dict[str, ClassCounts] = {}
         registry.register(self)
@@ -122,14 +124,21 @@ class Meters(Collector):
 
     def _of_classes(self) -> Iterator[Metric]:
         requests = CounterMetricFamily(f"{PREFIX}requests", "Requests seen.", labels=["attempt", "class"])
-        refused = CounterMetricFamily(f"{PREFIX}refused", "Requests answered with 429.", labels=["class", "reason"])
+        text = "Requests answered with 429."
+        refused = CounterMetricFamily(f"{PREFIX}refused", text, labels=["class", "proxy_cluster", "reason"])
+        text = "Requests whose client or proxy went away while they waited."
+        gone = CounterMetricFamily(f"{PREFIX}gone", text, labels=["class", "proxy_cluster"])
+        ttft = HistogramMetricFamily(
+            f"{PREFIX}ttft_seconds", "From arrival to first token.", labels=["class", "proxy_cluster"]
+        )
         for name, counts in self._classes.items():
             requests.add_metric(["first", name], counts.first_attempts)
             requests.add_metric(["retry", name], counts.retries)
             for reason, number in counts.refused.items():
-                refused.add_metric([name, reason.value], number)
-        yield requests
-        yield refused
+                refused.add_metric([name, self.clusters.get(name, ""), reason.value], number)
+            gone.add_metric([name, self.clusters.get(name, "")], counts.gone)
+            ttft.add_metric([name, self.clusters.get(name, "")], counts.ttft.buckets(), counts.ttft.total)
+        yield from (requests, refused, gone, ttft)
         classes = self._classes.items()
         yield _counter("admitted", "Requests let go.", "class", {name: one.admitted for name, one in classes})
         yield _counter(
@@ -137,11 +146,8 @@ class Meters(Collector):
         )
         text = "Requests not gated that an exact gate would have held."
         yield _counter("would_hold", text, "class", {name: one.would_hold for name, one in classes})
-        text = "Requests whose client or proxy went away while they waited."
-        yield _counter("gone", text, "class", {name: one.gone for name, one in classes})
         yield _histogram("wait_seconds", "From arrival to start.", {name: one.wait for name, one in classes})
         yield _histogram("hold_seconds", "From start to first token.", {name: one.hold for name, one in classes})
-        yield _histogram("ttft_seconds", "From arrival to first token.", {name: one.ttft for name, one in classes})
 
     def _of_gate(self, gate: Gate) -> Iterator[Metric]:
         lanes = gate.lanes.items()

@@ -33,8 +33,8 @@ from sluice.gate.decision_log import DecisionLog
 from sluice.gate.desk import TICK_SECONDS, Desk
 from sluice.gate.feed import Feed, FeedError, World, read_world
 from sluice.gate.meters import Meters
-from sluice.gate.routes import classifier
-from sluice.gate.server import Processor, serve
+from sluice.gate.routes import classifier, clusters
+from sluice.gate.server import UNGATED_PATHS, Processor, serve
 from sluice.gate.state import Gate
 from sluice.gate.terms import GateTerms
 from sluice.gate.tracing import Tracer
@@ -63,6 +63,8 @@ class GateSettings:
     http_address: str = "127.0.0.1"
     http_port: int = 0
     shadow: bool = False
+    ungated_paths: frozenset[str] = frozenset()
+    """Further paths that pass without a decision."""
     choices: Choices = field(default_factory=Choices)
     decisions: Path | None = None
     kill_file: Path | None = None
@@ -98,9 +100,12 @@ class GateProcess:
         """Whether proxies shall come to this gate; a standby says no."""
         self._signalled = False
         self._classify = classifier(world.fleet.namespace, world.classes)
+        self.meters.clusters = clusters(world.fleet, world.classes)
 
     def _take(self, terms: GateTerms, fresh: bool) -> None:
-        self._classify = classifier(self.feed.world.fleet.namespace, self.feed.world.classes)
+        world = self.feed.world
+        self._classify = classifier(world.fleet.namespace, world.classes)
+        self.meters.clusters = clusters(world.fleet, world.classes)
         self.desk.take_terms(terms, fresh=fresh)
 
     def count_problem(self, why: str) -> None:
@@ -136,7 +141,7 @@ class GateProcess:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGUSR1, self._signal, True)
         loop.add_signal_handler(signal.SIGUSR2, self._signal, False)
-        processor = Processor(self.desk, self.classify)
+        processor = Processor(self.desk, self.classify, ungated=UNGATED_PATHS | self.settings.ungated_paths)
         logs = AccessLogs(self.desk)
         server, port = await serve((processor, logs), self.settings.listen)
         runner, http_port = await self._serve_http()

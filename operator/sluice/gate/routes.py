@@ -1,12 +1,12 @@
-"""From the route's name, as the proxy says it, to the class. Pure."""
+"""What the proxy calls a class: its route, by which requests are told, and its cluster. Pure."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
 
-from sluice.model.fleet import WorkloadClass
-from sluice.model.naming import owned_route
+from sluice.model.fleet import DataPlaneKind, Fleet, WorkloadClass
+from sluice.model.naming import files_cluster, gateway_cluster, owned_route
 
 
 def classifier(namespace: str, classes: Iterable[WorkloadClass]) -> Callable[[str], str | None]:
@@ -28,3 +28,14 @@ def classifier(namespace: str, classes: Iterable[WorkloadClass]) -> Callable[[st
         return names.get(route) or names.get("/".join(route.split("/", 3)[:3]))
 
     return classify
+
+
+def clusters(fleet: Fleet, classes: Iterable[WorkloadClass]) -> dict[str, str]:
+    """Class to its cluster at the proxy; a class of a user's route, whose place in it is not known here, has none."""
+    if fleet.data_plane.kind is DataPlaneKind.ENVOY_FILES:
+        return {workload.name: files_cluster(fleet.namespace, workload.name) for workload in classes}
+    return {
+        workload.name: gateway_cluster(fleet.namespace, owned_route(workload), 0)
+        for workload in classes
+        if workload.route is None
+    }

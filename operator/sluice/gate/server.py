@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import math
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import grpc
@@ -24,6 +24,7 @@ from sluice.gate import wire
 from sluice.gate.desk import Desk
 from sluice.gate.lanes import Lane
 from sluice.gate.request import Refusal, Request
+from sluice.gate.retries import KEY_HEADER, RETRY_HEADERS, Attempts
 from sluice.gate.tracing import TRACEPARENT
 from sluice.model.gate import (
     ENDPOINT_HEADER,
@@ -38,11 +39,9 @@ HEALTH_METHOD = "/grpc.health.v1.Health/Check"
 SERVING = b"\x08\x01"
 """HealthCheckResponse{status: SERVING} (https://github.com/grpc/grpc/blob/master/doc/health-checking.md)."""
 SERVICE = "envoy.service.ext_proc.v3.ExternalProcessor"
-RETRY_HEADERS = ("x-stainless-retry-count", "x-envoy-attempt-count")
-"""What SDKs and proxies count retries with; Envoy's begins with 1."""
 UNGATED_PATHS = frozenset({"/health", "/ping", "/metrics", "/version", "/v1/models", "/load"})
 """Probes and listings: they start no prefill."""
-_WANTED = frozenset({":method", ":path", "content-length", REQUEST_ID_HEADER, *RETRY_HEADERS})
+_WANTED = frozenset({":method", ":path", "content-length", REQUEST_ID_HEADER, KEY_HEADER, *RETRY_HEADERS})
 _OVERWRITE = base_pb2.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
 
 Classify = Callable[[str], str | None]
@@ -57,6 +56,7 @@ class Processor(grpc.GenericRpcHandler):  # type: ignore[misc] # grpc is untyped
         self._classify = classify
         self._ungated = ungated
         self._anonymous = 0
+        self._attempts = Attempts()
         self._handler = grpc.stream_stream_rpc_method_handler(
             self._process,
             request_deserializer=messages.ProcessingRequest.FromString,
@@ -132,7 +132,7 @@ class Processor(grpc.GenericRpcHandler):  # type: ignore[misc] # grpc is untyped
             prompt_tokens(headers.get("content-length"), lane, self._desk.gate.accounts.calibration.factor(terms.name)),
             key=fairness.read(headers, metadata) if fairness else "",
             affinity=affinity.read(headers, metadata) if affinity else "",
-            attempt=attempts(headers),
+            attempt=self._attempts.of(headers),
             gated=is_gated(request_id, terms.enforced_permille),
             trace=headers.get(TRACEPARENT, ""),
         )
@@ -185,14 +185,6 @@ def prompt_tokens(content_length: str | None, lane: Lane, factor: float = 1.0) -
     if content_length is None or not content_length.isdecimal():
         return lane.terms.mean_prompt_tokens
     return max(1.0, factor * int(content_length) / lane.terms.bytes_per_token)
-
-
-def attempts(headers: Mapping[str, str]) -> int:
-    """Which attempt of its client this is; 0 is the first."""
-    sdk, proxy = headers.get(RETRY_HEADERS[0], ""), headers.get(RETRY_HEADERS[1], "")
-    if sdk.isdecimal():
-        return int(sdk)
-    return max(0, int(proxy) - 1) if proxy.isdecimal() else 0
 
 
 def is_gated(request_id: str, permille: int) -> bool:

@@ -20,8 +20,9 @@ from sluice.gate.explanation import sentences
 from sluice.gate.feed import Feed, FeedError, World, read_plan
 from sluice.gate.gauges import parse
 from sluice.gate.request import Refusal, Refused
+from sluice.gate.retries import REMEMBERED_KEYS, Attempts
 from sluice.gate.routes import classifier
-from sluice.gate.server import attempts, is_gated, prompt_tokens, refused
+from sluice.gate.server import is_gated, prompt_tokens, refused
 from sluice.gate.state import Gate
 from sluice.gate.terms import GateTerms
 from sluice.model.fleet import DataPlaneKind, Tier
@@ -70,7 +71,17 @@ def test_prompts_are_estimated_from_the_bodys_length(declared: str | None, token
     ],
 )
 def test_retries_are_told_apart(headers: dict[str, str], attempt: int) -> None:
-    assert attempts(headers) == attempt
+    assert Attempts().of(headers) == attempt
+
+
+def test_a_key_that_comes_again_is_a_retry() -> None:
+    attempts = Attempts()
+    key = {"idempotency-key": "one"}
+    assert [attempts.of(key), attempts.of({"idempotency-key": "two"}), attempts.of(key)] == [0, 0, 1]
+    assert attempts.of({**key, "x-stainless-retry-count": "5"}) == 5
+    for number in range(REMEMBERED_KEYS):
+        attempts.of({"idempotency-key": f"k{number}"})
+    assert attempts.of(key) == 0, "what is remembered has a bound"
 
 
 def test_a_share_of_traffic_is_gated_and_the_same_request_always_the_same_way() -> None:
