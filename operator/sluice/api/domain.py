@@ -27,6 +27,7 @@ from sluice.model.fleet import (
     Sli,
     TrafficMatch,
     WorkloadClass,
+    usual_limit,
 )
 from sluice.model.law import IterationLaw
 
@@ -52,7 +53,9 @@ def fleet_value(fleet: InferenceFleetResource, laws: Mapping[str, IterationProfi
         data_plane=DataPlane(
             kind=spec.data_plane.kind,
             # An enabled gate admits by itself: limits beside it would refuse what it would let wait.
-            limit=LimitKind.NONE if spec.data_plane.gate == "Enabled" else spec.data_plane.limit,
+            limit=LimitKind.NONE
+            if spec.data_plane.gate == "Enabled"
+            else spec.data_plane.limit or usual_limit(spec.data_plane.kind),
             admin_address=spec.data_plane.admin_address,
             listener_port=spec.data_plane.listener_port,
             gate=GateUse(spec.data_plane.gate),

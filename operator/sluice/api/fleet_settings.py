@@ -31,7 +31,7 @@ MeasuredSignal = Literal[
     "TTFTWithin",
     "TPOT",
 ]
-MetricSource = Literal["Envoy", "EndpointPicker", "vLLM", "SGLang"]
+MetricSource = Literal["Envoy", "Gate", "EndpointPicker", "vLLM", "SGLang"]
 GateState = Literal["Disabled", "Shadow", "Enabled"]
 Chooser = Literal["Proxy", "Gate"]
 ObjectiveGroup = Literal["llm-d.ai", "inference.networking.x-k8s.io"]
@@ -82,10 +82,11 @@ class DataPlaneSpec(Declared):
         description="EnvoyGateway: HTTPRoutes and BackendTrafficPolicies. EnvoyFiles: files that an Envoy watches. "
         "ConfigMap: the plan alone, for any other data plane.",
     )
-    limit: LimitKind = Field(
-        default=LimitKind.RATE,
+    limit: LimitKind | None = Field(
+        default=None,
         description="Rate: requests per second, refused with 429, and a breaker at twice the in-flight limit as a "
-        "fence. InFlight: requests in flight, refused with 503. Both, or None.",
+        "fence. InFlight: requests in flight, refused with 503. Both, or None. Absent: Both with kind EnvoyFiles, "
+        "where a breaker moves at once; else Rate.",
     )
     gate: GateState = Field(
         default="Disabled",
@@ -125,7 +126,7 @@ class SignalSources(Declared):
     """Where one signal is looked for, in this order."""
 
     signal: MeasuredSignal = Field(description="The signal.")
-    order: Annotated[tuple[MetricSource, ...], Field(min_length=1, max_length=4)] = Field(
+    order: Annotated[tuple[MetricSource, ...], Field(min_length=1, max_length=5)] = Field(
         description="Sources, the preferred one first; what none of them gives comes from the class's priors.",
         json_schema_extra=list_set(),
     )

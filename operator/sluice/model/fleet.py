@@ -60,6 +60,16 @@ class LimitKind(StrEnum):
     NONE = "None"
 
 
+def usual_limit(kind: DataPlaneKind) -> LimitKind:
+    """What carries admission where the user does not say.
+
+    An Envoy that reads files moves a breaker within 20 ms and goes on counting, so it gets both:
+    the breaker drains a backlog at once. Envoy Gateway takes 15 s for a breaker and counts from
+    zero then: a rate limit, which acts within 0.15 s.
+    """
+    return LimitKind.BOTH if kind is DataPlaneKind.ENVOY_FILES else LimitKind.RATE
+
+
 class GateUse(StrEnum):
     """What the gate in front of the replicas does."""
 

@@ -12,7 +12,7 @@ from tests.unit.api.objects import ABSENT, POOL, fleet, priced, profile, workloa
 from sluice.api.prices import TIER_TOKEN_VALUES
 from sluice.api.resolve import orphans, resolve
 from sluice.api.workload_class import WorkloadClassResource
-from sluice.model.fleet import Hardness, Mode, SliSignal, Tier
+from sluice.model.fleet import Hardness, LimitKind, Mode, SliSignal, Tier
 from sluice.model.reasons import Reason
 
 NOBODY: list[str] = []
@@ -248,3 +248,18 @@ def test_orphans_are_classes_whose_fleet_is_not_there() -> None:
     assert [(finding.subject, finding.reason) for finding in findings] == [
         ("WorkloadClass/code", Reason.FLEET_NOT_FOUND)
     ]
+
+
+@pytest.mark.parametrize(
+    ("declared", "limit"),
+    [
+        pytest.param({"kind": "EnvoyFiles", "listenerPort": 10000}, LimitKind.BOTH, id="a breaker that moves at once"),
+        pytest.param({"kind": "EnvoyGateway"}, LimitKind.RATE, id="a breaker that takes 15 s is only a fence"),
+        pytest.param({"kind": "ConfigMap"}, LimitKind.RATE, id="any other data plane"),
+        pytest.param({"kind": "EnvoyFiles", "listenerPort": 10000, "limit": "Rate"}, LimitKind.RATE, id="as declared"),
+    ],
+)
+def test_the_limit_follows_the_data_plane_unless_it_is_declared(declared: dict[str, Any], limit: LimitKind) -> None:
+    found = resolve(fleet(pools=[POOL], dataPlane=declared), [profile()], [workload()])
+    assert found.fleet is not None
+    assert found.fleet.data_plane.limit is limit

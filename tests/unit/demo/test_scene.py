@@ -8,12 +8,11 @@ from dataclasses import replace
 
 import pytest
 
-from sluice.api.fleet_settings import DataPlaneSpec
 from sluice.api.validate import problems
 from sluice.demo import manifests
 from sluice.demo.arrivals import Arrival, Row, Stretch, excerpt, replay
 from sluice.demo.scene import SCENE
-from sluice.model.fleet import GateUse, LimitKind, Mode
+from sluice.model.fleet import DataPlaneKind, GateUse, LimitKind, Mode, usual_limit
 
 PORTS = manifests.Ports(replicas=(1, 2, 3, 4), prometheus=9090, proxy=10000, admin=9901)
 ROWS = [Row(arrival_seconds=float(i * i), prompt_tokens=i + 1, output_tokens=1) for i in range(50)]
@@ -111,7 +110,7 @@ def test_the_api_accepts_every_manifest() -> None:
     ]
     fleet, classes = manifests.resolved(manifests.text(SCENE, PORTS, 10.0))
     assert fleet.mode is Mode.ENFORCE
-    assert fleet.data_plane.limit is DataPlaneSpec(kind="EnvoyFiles").limit, "the product's default"
+    assert fleet.data_plane.limit is usual_limit(DataPlaneKind.ENVOY_FILES), "the product's default"
     assert fleet.data_plane.gate is GateUse.DISABLED
     assert [entry.ttft_promise_seconds for entry in classes] == [2.0, 1.0]
 
