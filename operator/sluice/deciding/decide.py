@@ -199,7 +199,7 @@ def _solved(plan: Plan, outcome: Outcome) -> Finding:
 
 def _optimal(plan: Plan) -> Finding:
     message = f"plan {plan.plan_id}: {plan.value_per_second:.4g} per second of at most {plan.upper_bound:.4g}"
-    return Finding(condition=ConditionType.SOLVED, reason=Reason.OPTIMAL, message=message)
+    return Finding(condition=ConditionType.SOLVED, reason=Reason.OPTIMAL, message="; ".join((message, *plan.notes)))
 
 
 def _order(

@@ -13,6 +13,7 @@ from dataclasses import replace
 from sluice.model.plan import Plan
 from sluice.planning.answer import Answer
 from sluice.planning.compose import compose
+from sluice.planning.pace import excesses
 from sluice.planning.problem import ClassInput, Problem
 from sluice.planning.sensitivity import moved_along
 from sluice.policy.agreement import plans_agree
@@ -29,6 +30,8 @@ def re_solve_cannot_matter(found: Answer | None, standing: Plan, problem: Proble
         return False
     moved = moved_along(found, problem)
     if moved is None or moved.certificate is None or not moved.is_optimal:
+        return False
+    if excesses(moved.formulation, moved.solution.primal):
         return False
     return plans_agree(standing, compose(moved.formulation, moved.solution, moved.certificate, now=0.0), band)
 

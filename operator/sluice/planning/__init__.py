@@ -59,9 +59,9 @@ def plan(problem: Problem, *, now: float) -> Outcome:
         verdict=Verdict.OPTIMAL,
         reason=Reason.OPTIMAL if conflict is None else Reason.INFEASIBLE,
         message=f"{certificate.value:.6g} per second" if conflict is None else _conflict_message(conflict),
-        plan=compose(found.formulation, found.solution, certificate, now, conflict),
+        plan=compose(found.formulation, found.solution, certificate, now, conflict, found.notes),
         certificate=certificate,
-        notes=problem.notes,
+        notes=(*found.notes, *problem.notes),
         answer=found if conflict is None else None,
     )
 

@@ -10,6 +10,7 @@ from sluice.model.plan import Verdict
 from sluice.planning.certificate import Certificate, certify
 from sluice.planning.formulate import Formulation, formulate
 from sluice.planning.opening import opening
+from sluice.planning.pace import Paces, at_best, best_paces, excesses, paces, stays, tied
 from sluice.planning.problem import Problem
 from sluice.planning.promise_rows import slot_ratio
 from sluice.planning.promises import PromiseKind
@@ -32,6 +33,8 @@ class Answer:
     solution: Solution
     certificate: Certificate | None
     """None where the solver had no solution to check."""
+    notes: tuple[str, ...] = ()
+    """What a reader of the plan must know of how it was found."""
 
     @property
     def is_optimal(self) -> bool:
@@ -52,7 +55,30 @@ def answer(problem: Problem, *, ties: bool = True) -> Answer:
     curved = any(promise.kind is PromiseKind.SLOT_TPOT and not promise.hard for promise in problem.promises)
     if curved:
         return _by_cuts(problem, ties=ties)
-    return _once(formulate(problem), ties=ties)
+    best = _once(formulate(problem), ties=ties)
+    if best.is_optimal and any(stays(problem)):
+        return _staying(problem, best, ties=ties)
+    return best
+
+
+def _staying(problem: Problem, best: Answer, *, ties: bool) -> Answer:
+    """The answer where requests stay on the engine that prefilled them; ``best`` is as if they did not."""
+    over = excesses(best.formulation, best.solution.primal)
+    if not over:
+        return best
+
+    def settled(asked: Paces) -> tuple[float, Paces] | None:
+        found = _once(formulate(problem, paces=asked), ties=False)
+        return (found.value, paces(found.formulation, found.solution.primal)) if found.is_optimal else None
+
+    chosen = best_paces(problem, paces(best.formulation, best.solution.primal), settled)
+    found = None if chosen is None else _once(formulate(problem, paces=chosen), ties=ties)
+    if found is None or not found.is_optimal or found.certificate is None or best.certificate is None:
+        return replace(best, notes=(at_best(over),))
+    bound = max(found.certificate.upper_bound, best.certificate.upper_bound)
+    return replace(
+        found, certificate=replace(found.certificate, upper_bound=bound), notes=(tied(found.value, best.value),)
+    )
 
 
 def _once(formulation: Formulation, *, ties: bool) -> Answer:

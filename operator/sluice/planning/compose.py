@@ -46,6 +46,7 @@ def compose(
     certificate: Certificate,
     now: float,
     conflict: ConflictPlan | None = None,
+    notes: tuple[str, ...] = (),
 ) -> Plan:
     """The plan of a certified solution, made at ``now`` (seconds since the epoch)."""
     problem = formulation.problem
@@ -77,7 +78,7 @@ def compose(
             "gap": _rounded(certificate.gap, 2),
         },
         "replica_cost_per_second": cost,
-        "notes": problem.notes[:64],
+        "notes": (*notes, *problem.notes)[:64],
     }
     # One validation of the whole document costs a fifth of building it model by model, validated or not.
     return identified(Plan.model_validate(document))

@@ -4,7 +4,7 @@ The optimum fixes how much each class is served and how many decodes each mode c
 which class decodes where. Any split would do; this one is taken always, so that plans do
 not jump between equal optima: the fastest modes fill first, and inside a pool every class
 decodes in the same proportions (model: pro-rata, phi = gamma Y_s / (gamma Y_s + Y_m/tau)).
-Where the program tells classes apart in a batch, its own split stands.
+Where the program tells classes apart in a batch and decodes may move, its own split stands.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 from sluice.planning.formulate import Formulation, PoolColumns
 from sluice.planning.groups import PoolGroup
 from sluice.planning.program import Vector
+from sluice.planning.promises import PromiseKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,7 @@ def _group(formulation: Formulation, columns: PoolColumns, primal: Vector) -> Po
     engines = primal[columns.engines]
     mixed = float(sum(share for share, mode in zip(engines.tolist(), group.modes, strict=True) if mode.mixed))
     steps = data.steps * finished
-    if columns.split:
+    if columns.split and _has_router(formulation, group):
         in_mixed, in_solo, solo_engines = _own_batches(columns, primal, len(data.rate))
     else:
         mixed_seconds, solo_seconds, solo_engines = _dealt(formulation, group, engines, float(steps.sum()))
@@ -100,6 +101,12 @@ def _group(formulation: Formulation, columns: PoolColumns, primal: Vector) -> Po
         mixed=mixed,
         busy=mixed + solo_engines,
     )
+
+
+def _has_router(formulation: Formulation, group: PoolGroup) -> bool:
+    """Whether the program's own split can be had: where requests stay, an engine's classes share its iterations."""
+    fairness = any(entry.promise.kind is PromiseKind.DECODE_FAIRNESS for entry in formulation.promises)
+    return group.first.decodes_move or fairness
 
 
 def _own_batches(columns: PoolColumns, primal: Vector, count: int) -> tuple[Vector, Vector, float]:

@@ -42,10 +42,11 @@ held per decode while KV caches move to them, and m_p P_i/(t D_i) is what the mo
 
 With a group per class the program may let one class decode beside prefills and another on solo
 engines. Where requests move after their prefill a router can do that. Where they stay, all
-sequences of an engine share its iterations, every class has the pool's own mix of modes, and
-(7), (10) and (14) are planned at best: memory and token times may come out higher, by at most the
-ratio of the slowest iteration in use to the fastest. One mix for all classes is a product of two
-variables and no linear row, so it is not imposed.
+sequences of an engine share its iterations, so every class of pool p takes the same time T_p per
+step, and (7) and (10) would be planned at best. Where that matters (``pace``), the group is one and
+           (16) sum_k y_k <= T_p sum_i D_i (z_ip - s_ip)      on average nobody's step takes longer than T_p
+with sum_i T_p D_i (z_ip - s_ip) in place of the y_ik of (7) and (10), for the best T_p found. Only
+(14), which is the paper's and presumes a router, is always planned as if decodes moved.
 
 q_p,i is the slack of (1) over theta_i. With theta_i = 0 the slack of (1) is refused, and s_ip does
 not exist: who waits for ever is decoded in the end. In a bundled program s_ip exists only where
@@ -87,16 +88,28 @@ class Formulation:
     promises: tuple[PromiseRow, ...]
 
     @property
+    def paces(self) -> tuple[float | None, ...]:
+        """Seconds per decode step that each group of pools is tied to; None where decodes are placed freely."""
+        return tuple(columns.pace for columns in self.pools)
+
+    @property
     def admission(self) -> Block:
         """The rows (1), one per class."""
         return self.program.row_blocks[0]
 
 
-def formulate(problem: Problem, *, elastic: bool = False, cuts: Sequence[float] = ()) -> Formulation:
+def formulate(
+    problem: Problem,
+    *,
+    elastic: bool = False,
+    cuts: Sequence[float] = (),
+    paces: Sequence[float | None] = (),
+) -> Formulation:
     """The program of ``problem``, which must be free of faults.
 
     ``elastic`` gives every hard promise a slack in its own unit, without a price; ``cuts`` are the
-    mixed shares at which the convex penalty (48) is supported.
+    mixed shares at which the convex penalty (48) is supported; ``paces`` tie the decodes of a group
+    of pools to one time per step (``pace``).
     """
     data = ClassData.of(problem.classes)
     builder = ProgramBuilder()
@@ -107,8 +120,8 @@ def formulate(problem: Problem, *, elastic: bool = False, cuts: Sequence[float] 
     groups = equal_pools(problem)
     banned = too_slow(problem, groups)
     pools = tuple(
-        add_pool(builder, problem, data, group, split=split, banned=slow)
-        for group, slow in zip(groups, banned, strict=True)
+        add_pool(builder, problem, data, group, split=split, banned=slow, pace=pace)
+        for group, slow, pace in zip(groups, banned, paces or [None] * len(groups), strict=True)
     )
     promises = add_promises(builder, problem, data, pools, elastic=elastic, cuts=cuts)
     return Formulation(problem, data, builder.build(), pools, promises)

@@ -91,7 +91,9 @@ def equal_pools(problem: Problem) -> tuple[PoolGroup, ...]:
             allowed = [i for i, entry in enumerate(problem.classes) if entry.may_use(pool.name)]
             member = np.array(allowed, dtype=np.int64)
         cost = pool.cost_per_hour / pool.engines_per_replica if problem.charge_replicas else 0.0
-        memory = (pool.kv_token_capacity, pool.transfer_seconds_per_token, pool.transfer_cost_per_token)
+        memory = (
+            pool.kv_token_capacity, pool.decodes_move, pool.transfer_seconds_per_token, pool.transfer_cost_per_token
+        )  # fmt: skip
         # An API that is paid per token is never merged: it has no replicas to share by.
         alone = None if pool.external is None else place
         key = (pool.modes, member.tobytes(), cost, memory, alone)

@@ -20,6 +20,7 @@ SLOTS = "(4) slots"
 REPLICAS = "(5) replicas"
 WAITING = "(6) decode queue"
 MEMORY = "(7) KV memory"
+PACE = "(16) pace"
 
 _HOUR_SECONDS = 3600.0
 _NOBODY: Indices = np.zeros(0, dtype=np.int64)
@@ -96,6 +97,8 @@ class PoolColumns:
     slots_rows: slice
     replicas_row: int
     memory_row: int | None
+    pace: float | None = None
+    """Seconds per decode step that all its classes share; None: the program chooses for each."""
 
     def decodes_of(self, position: int) -> slice:
         """Y of the class at ``position`` in the group, which must be split."""
@@ -104,9 +107,16 @@ class PoolColumns:
 
 
 def add_pool(
-    builder: ProgramBuilder, problem: Problem, data: ClassData, group: PoolGroup, *, split: bool, banned: Indices
+    builder: ProgramBuilder,
+    problem: Problem,
+    data: ClassData,
+    group: PoolGroup,
+    *,
+    split: bool,
+    banned: Indices,
+    pace: float | None = None,
 ) -> PoolColumns:
-    """Add one group's variables and rows; ``banned`` classes are not served here."""
+    """Add one group's variables and rows; ``banned`` classes are not served here, all decode at ``pace`` if given."""
     served = _served(builder, problem, data, group, banned)
     if group.first.external is not None:
         member = group.classes
@@ -128,7 +138,7 @@ def add_pool(
         )
     waiting, waiting_classes = _waiting(builder, problem, data, group)
     first = group.first
-    split = split or first.kv_token_capacity is not None or _moving_costs(group)
+    split = pace is None and (split or first.kv_token_capacity is not None or _moving_costs(group))
     labels = [f"{group.name},{mode}" for mode in group.modes]
     scale = max(1.0, group.replicas)
     cost = first.cost_per_hour / _HOUR_SECONDS / first.engines_per_replica if problem.charge_replicas else 0.0
@@ -156,9 +166,12 @@ def add_pool(
         slots_rows=slice(slots_rows, slots_rows + len(group.modes)),
         replicas_row=replicas_row,
         memory_row=None if first.kv_token_capacity is None else _memory_row(builder, group),
+        pace=pace,
     )
     _request_entries(builder, problem, data, columns)
     _mode_entries(builder, data, columns)
+    if pace is not None:
+        _pace_entries(builder, data, columns, pace)
     return columns
 
 
@@ -269,7 +282,7 @@ def _request_entries(builder: ProgramBuilder, problem: Problem, data: ClassData,
         # While a prompt is computed its tokens fill up evenly; cached ones are there from the start.
         resident = data.prompt[member] - data.uncached[member] / 2
         stay = data.uncached[member] / group.prefill_rate
-        builder.entries(columns.memory_row, served, stay * resident)
+        builder.entries(columns.memory_row, served, stay * resident + _decoding_tokens(data, columns, member))
     if len(columns.waiting_classes):
         _leaving_entries(builder, problem, data, columns)
 
@@ -286,7 +299,8 @@ def _leaving_entries(builder: ProgramBuilder, problem: Problem, data: ClassData,
     builder.entries(each, leaving, 1.0)
     builder.entries(each, [columns.served.start + place for place in positions], -1.0)
     if columns.memory_row is not None:
-        builder.entries(columns.memory_row, leaving, data.prompt[chosen] / data.theta[chosen])
+        queued = data.prompt[chosen] / data.theta[chosen]
+        builder.entries(columns.memory_row, leaving, queued - _decoding_tokens(data, columns, chosen))
 
 
 def _mode_entries(builder: ProgramBuilder, data: ClassData, columns: PoolColumns) -> None:
@@ -309,6 +323,23 @@ def _mode_entries(builder: ProgramBuilder, data: ClassData, columns: PoolColumns
         if columns.memory_row is not None:
             prompt, output = data.prompt[group.classes], data.output[group.classes]
             builder.entries(columns.memory_row, decodes, prompt + output / 2 + held * prompt)
+
+
+def _pace_entries(builder: ProgramBuilder, data: ClassData, columns: PoolColumns, pace: float) -> None:
+    """Row (16): on average nobody's decode step takes longer than ``pace`` seconds."""
+    group = columns.group
+    row = builder.rows(PACE, [group.name], upper=0.0)
+    builder.entries(row, range(columns.decodes.start, columns.decodes.stop), 1.0)
+    leaving = group.classes[columns.waiting_classes]
+    builder.entries(row, range(columns.served.start, columns.served.stop), -pace * data.steps[group.classes])
+    builder.entries(row, range(columns.waiting.start, columns.waiting.stop), pace * data.steps[leaving])
+
+
+def _decoding_tokens(data: ClassData, columns: PoolColumns, member: Indices) -> Vector:
+    """KV tokens held by the decodes of one request/s at the pool's pace; 0 where the program places decodes."""
+    seconds = 0.0 if columns.pace is None else columns.pace
+    held: Vector = seconds * data.steps[member] * (data.prompt[member] + data.output[member] / 2)
+    return held
 
 
 def _held(data: ClassData, group: PoolGroup, *, moved: bool, seconds: float) -> Vector:

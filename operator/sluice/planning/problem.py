@@ -50,6 +50,8 @@ class PoolInput:
     """Money per replica and hour; enters the objective where the problem charges replicas."""
     kv_token_capacity: float | None = None
     """Tokens that one engine's KV cache holds; None: slots bind first."""
+    decodes_move: bool = True
+    """Whether a request may decode on another engine than the one that prefilled it, as the paper has it."""
     transfer_seconds_per_token: float = 0.0
     """Time a solo slot is held per prompt token while a request's KV cache moves to it."""
     transfer_cost_per_token: float = 0.0
@@ -322,6 +324,7 @@ def _pool_input(pool: Pool, ready: int, modes: tuple[Mode, ...]) -> PoolInput:
         cost_per_hour=pool.cost_per_hour or 0.0,
         # The user counts KV tokens per replica, the program per engine.
         kv_token_capacity=None if pool.kv_token_capacity is None else pool.kv_token_capacity / pool.engines_per_replica,
+        decodes_move=moves,
         transfer_seconds_per_token=pool.transfer_seconds_per_token if moves else 0.0,
         transfer_cost_per_token=pool.transfer_cost_per_token if moves else 0.0,
         external=pool.external,

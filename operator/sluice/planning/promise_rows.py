@@ -10,8 +10,8 @@
      A decode is a slot-second per second, so this is slot-seconds per output token, over all tokens.
      An API's tokens take its own time; those of one that does not say how long are left out.
 (10) tpot, class        the same for one class, whose decodes then are its own batch group
-     Where requests stay on the engine that prefilled them this is the best case: the program may
-     give the class the faster iterations, an engine cannot (see ``formulate``).
+     Where requests stay on the engine that prefilled them it decodes at the pool's pace, if need be
+     (see ``formulate``): no engine gives one class faster iterations than another.
 (11) served, guaranteed sum_p (z_ip - s_ip) >= phi Lambda_i
      Who leaves either queue was not served; of the fleet both sides are sums over the classes.
 (12) served-fairness    t_min Lambda_i <= sum_p (z_ip - s_ip) <= t_max Lambda_i, t_max - t_min <= eta
@@ -211,8 +211,7 @@ def _token_time(place: _Place, promise: Promise) -> PromiseRow:
     whole = promise.class_name is None
     row = place.builder.rows(DECODE_TIME if whole else CLASS_DECODE_TIME, [promise.name], upper=0.0)
     for pool in place.pools:
-        external = pool.group.first.external
-        if external is None:
+        if pool.group.first.external is None and (whole or pool.pace is None):
             _slot_seconds(place.builder, pool, members, row, whole=whole)
     for i in members:
         _tokens(place, promise, row, i)
@@ -239,6 +238,8 @@ def _tokens(place: _Place, promise: Promise, row: int, i: int) -> None:
                 if external.token_seconds is None:
                     continue
                 seconds -= external.token_seconds
+            elif pool.pace is not None and promise.class_name is not None:
+                seconds -= pool.pace * float(place.data.steps[i] / place.data.output[i])
             weight = -seconds * float(place.data.output[i])
             place.builder.entry(row, pool.served.start + int(position), weight)
             for leaving in np.flatnonzero(pool.waiting_classes == position):

@@ -87,7 +87,7 @@ def _derivative(found: Answer, i: int, change: Callable[[ClassInput], ClassInput
     problem = found.formulation.problem
     changed = change(problem.classes[i])
     classes = (*problem.classes[:i], changed, *problem.classes[i + 1 :])
-    other = formulate(replace(problem, classes=classes)).program
+    other = formulate(replace(problem, classes=classes), paces=found.formulation.paces).program
     here, solution = found.formulation.program, found.solution
     gained = _lagrangian(other, solution.primal, solution.dual) - _lagrangian(here, solution.primal, solution.dual)
     return gained / _STEP / 100
@@ -152,7 +152,7 @@ def moved_along(found: Answer, problem: Problem) -> Answer | None:
     """The answer at the corner that was optimal before; None where that is not optimal any more."""
     if problem.faults():
         return None
-    formulation = formulate(problem)
+    formulation = formulate(problem, paces=found.formulation.paces)
     program = formulation.program
     before = found.formulation.program
     if (program.rows, program.columns) != (before.rows, before.columns):

@@ -1,0 +1,172 @@
+"""Requests that stay on the engine that prefilled them: one iteration time for all its classes.
+
+Where decodes may move, a router can give one class the engines without prefills and another the
+rest. Where they stay, all sequences of an engine share its iterations, so every class takes the
+pool's own mean time per decode step. That time (the *pace*) is a product of two variables in the
+rows (7) and (10). With the pace of every pool given, the rows are linear again and the pool keeps
+to it by a row of its own, (16). So the plan is found in two steps:
+
+1. The best case, as if decodes could move. What it earns no plan exceeds. If it holds with
+   shared iterations too, as it does where neither memory nor a class's token time binds, it is the plan.
+2. Else the best of a few paces between the fastest and the slowest iteration. A plan that runs
+   faster than its pace is feasible at its own, which leaves more memory: so it is planned again
+   at that, and never earns less, until nothing moves.
+
+Each step is proved like any plan. The pace itself is a local choice, and how much is lost by it at
+most stands between value and upper bound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from sluice.planning.decode import PoolSplit, split
+from sluice.planning.formulate import Formulation
+from sluice.planning.groups import PoolGroup, equal_pools
+from sluice.planning.latency import latencies
+from sluice.planning.pool_rows import ClassData
+from sluice.planning.problem import Problem
+from sluice.planning.program import Vector
+from sluice.planning.promises import PromiseKind
+
+Paces = tuple[float | None, ...]
+"""Seconds per decode step of each group of equal pools; None where decodes are placed freely."""
+_ROOM = 1e-6
+"""Relative excess that is rounding."""
+STEPS = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
+"""Where paces are tried, between each pool's fastest and slowest iteration."""
+POLISHED = 4
+"""Most times a plan is made again at the pace that it came out with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Excess:
+    """A row that holds with decodes where the program has them, and not with shared iterations."""
+
+    name: str
+    share: float
+    """By how much, relative to its bound."""
+    words: str
+
+
+def stays(problem: Problem) -> tuple[bool, ...]:
+    """Per group of equal pools: whether its rows depend on a pace that its classes share; empty where none does."""
+    if all(pool.decodes_move or pool.external is not None for pool in problem.pools):
+        return ()
+    # The paper's decode fairness compares classes by where they decode: it means nothing without a choice.
+    if any(promise.kind is PromiseKind.DECODE_FAIRNESS for promise in problem.promises):
+        return ()
+    timed = any(p.kind is PromiseKind.TPOT and p.class_name is not None for p in problem.promises)
+    return tuple(
+        group.first.external is None
+        and not group.first.decodes_move
+        and (timed or group.first.kv_token_capacity is not None)
+        for group in equal_pools(problem)
+    )
+
+
+def excesses(formulation: Formulation, primal: Vector) -> tuple[Excess, ...]:
+    """Which rows (7) and (10) do not hold where every class takes its pool's own time per token."""
+    if not any(staying := stays(formulation.problem)):
+        return ()
+    splits = split(formulation, primal)
+    found = [
+        Excess(
+            name=f"KV memory of {columns.group.name}",
+            share=share,
+            words=f"KV memory of {columns.group.name} would be filled to {1 + share:.1%}",
+        )
+        for columns, shared in zip(formulation.pools, staying, strict=True)
+        if shared and columns.group.first.kv_token_capacity is not None and columns.group.replicas > 0
+        for share in [
+            sum(resident_tokens(formulation.data, columns.group, splits[place]) for place in columns.group.places)
+            / (columns.group.replicas * columns.group.first.kv_token_capacity)
+            - 1.0
+        ]
+        if share > _ROOM
+    ]
+    seconds = latencies(formulation, splits).token
+    names = [entry.name for entry in formulation.problem.classes]
+    for entry in formulation.promises:
+        promise = entry.promise
+        if promise.kind is PromiseKind.TPOT and promise.class_name is not None:
+            missed = 0.0 if entry.slack is None else float(primal[entry.slack])
+            planned = float(seconds[names.index(promise.class_name)])
+            if planned > (promise.target + missed) * (1 + _ROOM):
+                share = planned / promise.target - 1.0 if promise.target > 0 else 1.0
+                found.append(Excess(promise.name, share, f"{promise.name} would be {planned * 1000:.3g} ms"))
+    return tuple(found)
+
+
+def resident_tokens(data: ClassData, group: PoolGroup, part: PoolSplit) -> float:
+    """Tokens in one pool's KV caches under a plan: the left side of row (7), no cache on its way."""
+    prefill = part.served * data.uncached / group.prefill_rate * (data.prompt - data.uncached / 2)
+    decodes = (part.decode_mixed + part.decode_solo) * (data.prompt + data.output / 2)
+    return float((prefill + decodes + part.decode_queue * data.prompt).sum())
+
+
+def paces(formulation: Formulation, primal: Vector) -> Paces:
+    """The mean time per decode step of each group that is tied, as a plan has it; None for the others."""
+    splits, steps = split(formulation, primal), formulation.data.steps
+    found: list[float | None] = []
+    for columns, staying in zip(formulation.pools, stays(formulation.problem), strict=True):
+        own = [splits[place] for place in columns.group.places]
+        work = sum(float(steps @ (part.served - part.leaving)) for part in own)
+        slots = sum(float((part.decode_mixed + part.decode_solo).sum()) for part in own)
+        found.append((slots / work if work > 0 else fastest(columns.group)) if staying else None)
+    return tuple(found)
+
+
+def fastest(group: PoolGroup) -> float:
+    """The shortest iteration that decodes."""
+    return min(mode.seconds for mode in group.modes if mode.batch > 0)
+
+
+def slowest(group: PoolGroup) -> float:
+    """The longest iteration that decodes."""
+    return max(mode.seconds for mode in group.modes if mode.batch > 0)
+
+
+def trials(problem: Problem) -> Iterator[Paces]:
+    """Paces to try, each for all groups that are tied."""
+    groups, staying = equal_pools(problem), stays(problem)
+    for step in STEPS:
+        yield tuple(
+            fastest(group) * (1 - step) + slowest(group) * step if tied else None
+            for group, tied in zip(groups, staying, strict=True)
+        )
+
+
+Settled = Callable[[Paces], tuple[float, Paces] | None]
+"""What a plan at given paces earns and the paces it comes out with; None where there is none."""
+
+
+def best_paces(problem: Problem, first: Paces, settled: Settled) -> Paces | None:
+    """The paces at which a plan earns most, from ``first`` and the trials on; None where none is feasible."""
+    found = [(made[0], asked, made[1]) for asked in (first, *trials(problem)) if (made := settled(asked)) is not None]
+    if not found:
+        return None
+    value, chosen, came_out = max(found, key=lambda entry: entry[0])
+    for _ in range(POLISHED):
+        again = settled(came_out)
+        if again is None or again[0] <= value * (1 + _ROOM):
+            break
+        value, chosen, came_out = again[0], came_out, again[1]
+    return chosen
+
+
+def tied(value: float, best: float) -> str:
+    """What a reader must know of a plan with shared iterations."""
+    return (
+        "requests stay on the engine that prefilled them, so its classes share one time per token; "
+        f"if decodes could move the plan would earn at most {max(0.0, best - value):.4g} per second more"
+    )
+
+
+def at_best(over: tuple[Excess, ...]) -> str:
+    """What a reader must know of a plan that no shared iterations allow."""
+    return (
+        "requests stay on the engine that prefilled them, and no plan found keeps every promise so; planned as if "
+        "decodes could move: " + "; ".join(entry.words for entry in over)
+    )
