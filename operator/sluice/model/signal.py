@@ -44,6 +44,7 @@ class Source(StrEnum):
 
     ENVOY = "Envoy"
     ENDPOINT_PICKER = "EndpointPicker"
+    GATE = "Gate"
     VLLM = "vLLM"
     SGLANG = "SGLang"
     PODS = "Pods"

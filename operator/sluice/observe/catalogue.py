@@ -15,6 +15,9 @@ no cluster counter and are added. ``enforced`` counts them; ``rate_limited`` wou
 count what a limit in shadow mode lets through. Retries by clients are not marked in any
 counter and count as new requests.
 
+Our own gate answers before the router too: what it refuses, and what leaves its queue, is in no
+cluster counter and is added. Its time to first token has the wait in it, as clients see it.
+
 Endpoint picker (llm-d router, ``llm_d_epp_*``, label ``fairness_id``). Its older metric
 names bear no class. TTFT of answers that do not stream equals their whole duration, so
 only streaming ones are read.
@@ -76,7 +79,12 @@ LIMITED = "limited"
 PROXIES = "proxies"
 """How many proxies have counters of the cluster."""
 
+_GATE_CLUSTER = "proxy_cluster"
+"""The gate's label for the cluster that a class's requests go to."""
+_AT_THE_GATE = ("gate_refused", "gate_gone")
+"""Requests that never came as far as the router."""
 _FIRST_ATTEMPTS = ("total", "active_overflow", "pending_overflow", "none_healthy", "failure_eject")
+_REFUSALS = ("active_overflow", "pending_overflow", LIMITED, "gate_refused")
 
 
 def _counters(key: str, names: Mapping[str, str], dated: frozenset[str] = frozenset()) -> tuple[Term, ...]:
@@ -113,11 +121,15 @@ ENVOY = Entry(
         Term(name="active", metric="envoy_cluster_upstream_rq_active", key=_CLUSTER, shape=Shape.MEAN, dated=True),
         Term(name=PROXIES, metric="envoy_cluster_upstream_rq_total", key=_CLUSTER, shape=Shape.COUNT),
         Term(name=LIMITED, metric="envoy_http_local_rate_limit_enforced", key=_LIMIT_PREFIX),
+        Term(name="gate_refused", metric="sluice_gate_refused_total", key=_GATE_CLUSTER),
+        Term(name="gate_gone", metric="sluice_gate_gone_total", key=_GATE_CLUSTER),
     ),
     formulas={
-        Signal.OFFERED_RATE: (Formula(dated_by="total", plus=(*_FIRST_ATTEMPTS, LIMITED), minus=("retry",)),),
+        Signal.OFFERED_RATE: (
+            Formula(dated_by="total", plus=(*_FIRST_ATTEMPTS, LIMITED, *_AT_THE_GATE), minus=("retry",)),
+        ),
         Signal.ADMITTED_RATE: (Formula(dated_by="total", plus=("total",), minus=("retry",)),),
-        Signal.REFUSED_RATE: (Formula(dated_by="total", plus=("active_overflow", "pending_overflow", LIMITED)),),
+        Signal.REFUSED_RATE: (Formula(dated_by="total", plus=_REFUSALS),),
         Signal.IN_FLIGHT: (Formula(dated_by="active", plus=("active",)),),
     },
 )
@@ -141,6 +153,13 @@ LISTENER = Entry(
 LISTENER_FORWARDED = Formula(dated_by="routed", plus=("routed",), minus=("no_route", "direct", "redirect"))
 """Requests that the router sent to some cluster."""
 LISTENER_UNROUTED = Formula(dated_by="routed", plus=("no_route",))
+
+GATE = Entry(
+    key=_GATE_CLUSTER,
+    terms=_histogram("ttft", "sluice_gate_ttft_seconds", _GATE_CLUSTER),
+    formulas={Signal.TTFT: (_mean("ttft_sum", "ttft_count"),)},
+    first_tokens=Histogram(metric="sluice_gate_ttft_seconds", dated_by="ttft_count"),
+)
 
 _EPP = "llm_d_epp_"
 _STREAMING = 'streaming="true"'
@@ -257,6 +276,7 @@ SGLANG = Entry(
 
 CATALOGUE: Mapping[Source, Entry] = {
     Source.ENVOY: ENVOY,
+    Source.GATE: GATE,
     Source.ENDPOINT_PICKER: ENDPOINT_PICKER,
     Source.VLLM: VLLM,
     Source.SGLANG: SGLANG,

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from sluice.model import naming
-from sluice.model.fleet import DataPlaneKind, Fleet, LimitKind, Mode, WorkloadClass
+from sluice.model.fleet import DataPlaneKind, Fleet, GateUse, LimitKind, Mode, WorkloadClass
 from sluice.model.reasons import ConditionType, Finding, Reason
 from sluice.model.signal import Signal, Source
 from sluice.observe.catalogue import CATALOGUE, PREFERENCE
@@ -21,9 +21,12 @@ def identities(fleet: Fleet, classes: Sequence[WorkloadClass], rule_index: Mappi
     ``rule_index`` gives the place of a class's rule in the user's own HTTPRoute.
     """
     clusters = {workload.name: envoy_cluster(fleet, workload, rule_index.get(workload.name)) for workload in classes}
+    counted = _own({name: one for name, one in clusters.items() if one is not None and is_exported(one)})
+    gated = fleet.data_plane.gate is not GateUse.DISABLED
     models = _own({workload.name: workload.served_model_name for workload in classes})
     return {
-        Source.ENVOY: _own({name: one for name, one in clusters.items() if one is not None and is_exported(one)}),
+        Source.ENVOY: counted,
+        Source.GATE: counted if gated else {},
         Source.ENDPOINT_PICKER: _own({workload.name: workload.fairness_id or workload.name for workload in classes}),
         Source.VLLM: models,
         Source.SGLANG: models,
@@ -55,6 +58,9 @@ def preferences(fleet: Fleet) -> tuple[Mapping[Signal, tuple[Source, ...]], tupl
     by default: everything behind them would make demand follow our own limit.
     """
     orders = dict(PREFERENCE)
+    if fleet.data_plane.gate is not GateUse.DISABLED:
+        for late in (Signal.TTFT, Signal.TTFT_WITHIN):  # what engines tell begins after the wait at the gate
+            orders[late] = (Source.GATE, *orders[late])
     limits = fleet.data_plane.kind is not DataPlaneKind.CONFIG_MAP and fleet.data_plane.limit is not LimitKind.NONE
     if fleet.mode is Mode.ENFORCE and limits:
         orders[Signal.OFFERED_RATE] = (Source.ENVOY,)
