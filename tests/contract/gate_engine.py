@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator
 from aiohttp import web
 
 BYTES_PER_TOKEN = 4.0
+OURS_LAST = frozenset({"leave", "stall"})
+"""Fates in which somebody else ends the request: the client, or the proxy's time-out."""
 
 
 class Engine:
@@ -22,14 +24,20 @@ class Engine:
         self.worst = 0.0
         """The most unfinished tokens that three or more requests held at once, beside the largest of them.
 
-        The largest may have been started last and have come first. Requests of clients that leave
-        (fate ``leave``) are left out: the gate learns of that before we do.
+        The largest may have been started last and have come first. Requests that end without us
+        (``OURS_LAST``) are left out: the gate learns of that before we do.
         """
         self.most = 0
         self.port = 0
         self._turn = asyncio.Lock()
         self._permits = asyncio.Semaphore(0)
         self._number = 0
+
+    def hold(self) -> None:
+        """From now on every prompt is held; what was seen is forgotten."""
+        self._permits = asyncio.Semaphore(0)
+        self.arrived.clear()
+        self.worst, self.most = 0.0, 0
 
     def let_go(self, count: int = 1) -> None:
         """Finish ``count`` prefills."""
@@ -41,7 +49,7 @@ class Engine:
         self._number += 1
         number = self._number
         fate = request.headers.get("x-fate", "")
-        if fate != "leave":
+        if fate not in OURS_LAST:
             self.unfinished[number] = tokens
         if len(self.unfinished) > 2:
             self.worst = max(self.worst, sum(self.unfinished.values()) - max(self.unfinished.values()))
@@ -53,6 +61,8 @@ class Engine:
                 pass  # 100 MB are not kept here either
             if fate == "slow-headers":
                 await response.prepare(request)
+            if fate == "stall":
+                await asyncio.Event().wait()
             if self.seconds_per_token is None:
                 await self._permits.acquire()
             else:

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import io
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -177,6 +178,7 @@ class World:
     gate: subprocess.Popen[str] | None
     session: aiohttp.ClientSession
     gate_options: list[str] = field(default_factory=list)
+    gate_environment: dict[str, str] = field(default_factory=dict)
 
     async def ask(
         self,
@@ -211,7 +213,15 @@ class World:
         return (await self.gate_metrics()).get(name, 0.0)
 
     def start_gate(self, *options: str) -> None:
-        log = self.folder / "gate.log"
+        """Start the gate and wait until it serves."""
+        self.spawn_gate(*options)
+        self.await_gate()
+
+    def await_gate(self) -> None:
+        assert self.gate is not None
+        self.gate_http = first_line(self.gate, self.folder / "gate.log")["httpPort"]
+
+    def spawn_gate(self, *options: str) -> None:
         self.gate = start(
             [
                 sys.executable,
@@ -233,10 +243,9 @@ class World:
                 *self.gate_options,
                 *options,
             ],
-            log,
+            self.folder / "gate.log",
+            env={**os.environ, **self.gate_environment},
         )
-        ready = first_line(self.gate, log)
-        self.gate_http = ready["httpPort"]
 
     def stop_gate(self) -> None:
         if self.gate is not None:
@@ -255,8 +264,12 @@ async def world(
     options: Sequence[str] = (),
     settings: dict[str, Any] | None = None,
     ports: Sequence[int] = (),
+    environment: dict[str, str] | None = None,
 ) -> AsyncIterator[World]:
-    """Replicas (or ``ports`` of others), Envoy and, with ``gate``, the gate; all ended at the end."""
+    """Replicas (or ``ports`` of others), Envoy and, with ``gate``, the gate; all ended at the end.
+
+    ``environment`` is set for the gate's process, beside our own.
+    """
     (folder / "manifests").mkdir(parents=True)
     chosen = replica_settings(replicas, **(settings or {}))
     processes: list[subprocess.Popen[str]] = []
@@ -271,10 +284,12 @@ async def world(
             listener, admin, gate_port = free_port(), free_port(), free_port()
             text = manifests(ports, listener, admin, gate_port if gate else None, classes, use, chosen)
             (folder / "manifests" / "fleet.yaml").write_text(text)
-            one = World(folder, listener, admin, gate_port, 0, list(ports), None, session, list(options))
+            one = World(
+                folder, listener, admin, gate_port, 0, list(ports), None, session, list(options), environment or {}
+            )
             bootstrap = write_envoy_files(folder)
             if gate:
-                one.start_gate()
+                one.spawn_gate()
             log = folder / "envoy.log"
             processes.append(
                 start(
@@ -291,6 +306,8 @@ async def world(
                     log,
                 )
             )
+            if gate:
+                one.await_gate()
             await until("Envoy is ready", lambda: _ready(session, admin))
             yield one
         finally:
