@@ -32,9 +32,12 @@ SERVICES: dict[str, Service] = {
 class Slotted:
     """An engine with so many slots and a queue, behind a gate at which more always waits."""
 
-    def __init__(self, service: Service, seed: int, *, reported: bool, slots: int = SLOTS, told: int = SLOTS) -> None:
+    def __init__(
+        self, service: Service, seed: int, *, reported: bool, slots: int = SLOTS, lag: float = REPORT_LAG_SECONDS
+    ) -> None:
         self.draw, self.service, self.slots, self.reported = random.Random(seed), service, slots, reported
-        self.gate = Gate(terms(lane("chat"), engines=(engine("one", slots=told, budget_tokens=1e4),)))
+        self.gate = Gate(terms(lane("chat"), engines=(engine("one", slots=SLOTS, budget_tokens=1e4),)))
+        self.lag = lag
         self.account = self.gate.engines["one"]
         self.gate.accounts.hear(reported=reported)
         self.queue: list[Request] = []
@@ -89,7 +92,7 @@ class Slotted:
         elif what == "end" and request:
             self.running -= 1
             if self.reported:
-                self.at(now + self.draw.uniform(0.0, REPORT_LAG_SECONDS), "report", request)
+                self.at(now + self.draw.uniform(0.0, self.lag), "report", request)
         elif what == "report" and request:
             self.take(self.gate.on_answers_over([(request.request_id, "")], now).starts)
 
@@ -104,6 +107,16 @@ class Slotted:
 @given(seed=st.integers(0, 10**6))
 def test_no_slot_idles_while_something_waits(service: Service, reported: bool, seed: int) -> None:
     one = Slotted(service, seed, reported=reported)
+    one.run()
+    assert one.idle_share < 0.02
+    assert one.longest_queue <= SLOTS
+
+
+@settings(max_examples=5, deadline=None)
+@given(seed=st.integers(0, 10**6), lag=st.sampled_from((0.5, 1.0, 2.0)))
+def test_reports_that_come_late_idle_no_slot_either(seed: int, lag: float) -> None:
+    """Another data plane's access log may be gathered for longer than ours."""
+    one = Slotted(SERVICES["memoryless"], seed, reported=True, lag=lag)
     one.run()
     assert one.idle_share < 0.02
     assert one.longest_queue <= SLOTS

@@ -31,6 +31,8 @@ class Accounts:
         self.answers = Answers()
         self.affinity = AffinityCounts()
         self.drain = Drain()
+        self.misplaced = 0
+        """Requests that the proxy, by its report, sent to another replica than the one named."""
         self._places = False
 
     def take(self, terms: GateTerms, now: float) -> None:
@@ -90,7 +92,9 @@ class Accounts:
             request, engine = found
             lane = lanes.get(request.lane)
             engine.leave(request.prompt_tokens + (lane.terms.mean_output_tokens if lane else 0.0))
-            if request.affinity and address and not request.placed:
+            if request.placed:
+                self.misplaced += address not in ("", engine.terms.name)
+            elif request.affinity and address:
                 self.affinity.served(request.lane, request.affinity, address, placed=False)
 
     def hear(self, *, reported: bool) -> None:

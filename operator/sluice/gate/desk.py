@@ -142,7 +142,8 @@ class Desk:
             f'"outcome":"{outcome}","waitedMs":{waited:.1f},"promptTokens":{request.prompt_tokens:.0f},'
             f'"late":{_WORDS[request.late]},"attempt":{request.attempt},"plan":"{terms.plan_id}",'
             f'"policy":"{terms.policy.name}","holds":{_WORDS[self.gate.holds and request.gated]},'
-            f'"waitingInClass":{lane.waiting if lane else 0},"retryAfter":{retry_after or 0:.1f},"engine":{charged}}}'
+            f'"waitingInClass":{lane.waiting if lane else 0},"retryAfter":{retry_after or 0:.1f},'
+            f'"placed":{_WORDS[request.placed]},"engine":{charged}}}'
         )
 
 

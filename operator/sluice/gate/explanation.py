@@ -29,7 +29,8 @@ def sentences(line: Mapping[str, Any]) -> Iterator[str]:
         yield f"{when} class {name}: let go after {waited} under {plan}, policy {line['policy']}{held}."
         if line.get("engine"):
             tokens = line["engineUnfinishedTokens"]
-            yield f"  It was charged to {line['engine']}, which then had {tokens} unfinished prefill tokens."
+            how = "sent" if line.get("placed") else "charged"
+            yield f"  It was {how} to {line['engine']}, which then had {tokens} unfinished prefill tokens."
         if line.get("late"):
             yield "  Its promise was already lost: it took what would have stood idle."
     elif outcome == "Gone":

@@ -165,6 +165,8 @@ class Meters(Collector):
         yield _gauge("engine_free_slots", "Slots that one more request would find free.", "engine", free)
         text = "1 while the proxy reports the ends of answers."
         yield GaugeMetricFamily(f"{PREFIX}ends_reported", text, value=int(accounts.answers.reported))
+        text = "Requests that the proxy sent to another replica than the one named, by its own report."
+        yield CounterMetricFamily(f"{PREFIX}misplaced", text, value=accounts.misplaced)
         yield from _of_affinity(accounts.affinity)
         freed = {how.value: number for how, number in accounts.freed.items()}
         yield _counter("freed", "Budgets freed, by what freed them.", "how", freed)
