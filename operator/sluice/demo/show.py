@@ -135,7 +135,7 @@ def _opening(settings: DemoSettings, requests: int, unit_rate: float) -> str:
     minutes = len(settings.controls) * (scene.seconds + _SECONDS_AROUND) / 60.0
     return (
         f"{scene.replicas} simulated replicas; the plan just serves {rates} (load 1).\n"
-        f"{len(settings.controls)} runs of the same {requests} requests (seed {settings.seed}): {controls}.\n"
+        f"The same {requests} requests (seed {settings.seed}) in each run: {controls}.\n"
         f"Acts, in multiples of load 1: {acts}. It takes about {minutes:.1f} minutes."
     )
 

@@ -70,7 +70,7 @@ def renderable(outcome: Outcome) -> Group:
 
 def _acts(outcome: Outcome) -> Iterator[tuple[str, Act | None]]:
     """The rows of a table: every act, and all of them."""
-    yield from ((f"{act.name} ({act.load})", act) for act in outcome.scene.acts)
+    yield from ((act.name, act) for act in outcome.scene.acts)
     if len(outcome.scene.acts) > 1:
         yield "whole run", None
 
@@ -83,7 +83,9 @@ def _money(outcome: Outcome) -> Table:
             result.add_column(f"{kind}\n{run.control.value}", justify="right")
     for head, act in _acts(outcome):
         good = (f"{MILLI * run.good_value(act):.2f}" for run in outcome.runs)
-        result.add_row(head, *good, *(f"{MILLI * run.value(act):.2f}" for run in outcome.runs))
+        result.add_row(
+            f"{head} ({act.load})" if act else head, *good, *(f"{MILLI * run.value(act):.2f}" for run in outcome.runs)
+        )
     return result
 
 
@@ -140,7 +142,7 @@ def _warnings(outcome: Outcome) -> Iterator[str]:
             f"load average {run.busyness.load_average:.1f}."
         )
     if not outcome.trusted:
-        yield "[red]The machine was too busy: do not trust these figures.[/] Close what else runs, or use --quick."
+        yield "[red]The machine was too busy: do not trust these figures.[/] End what else runs, and run again."
     yield "Replicas are simulated by an iteration-time law; Envoy, Prometheus, the gate and the load are real."
 
 
