@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import errno
 import json
+import os
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -35,6 +36,8 @@ class EnvoyFiles:
     def __init__(self, out: Path) -> None:
         self._out = out
         self._root = (out / FOLDER).absolute()
+        self._rendered: tuple[Order, dict[str, str]] | None = None
+        """What was rendered last, and of what: most passes order the same again."""
 
     @property
     def bootstrap(self) -> Path:
@@ -116,19 +119,20 @@ class EnvoyFiles:
 
     def _contents(self, order: Order, targets: Targets) -> dict[str, str]:
         """Name below the folder -> text, in order of writing; what was ordered comes last."""
-        partial = replace(order, targets=targets)
-        contents = {name: _text(document) for name, document in envoy_config.render(partial, str(self._root)).items()}
+        asked = replace(order, targets=targets, plan=None)  # the files do not tell the plan
+        if self._rendered is not None and self._rendered[0] == asked:
+            return self._rendered[1]
+        contents = {name: _text(document) for name, document in envoy_config.render(asked, str(self._root)).items()}
         contents[KEPT_TARGETS] = targets_to_json(targets)
+        self._rendered = asked, contents
         return contents
 
     def _remove_others(self, contents: Iterable[str]) -> Iterable[str]:
         """Take away the endpoints of classes that are gone: their clusters went before."""
-        wanted = set(contents)
-        stale = [f"eds/{path.name}" for path in sorted((self._root / "eds").glob("*.json"))]
-        for name in stale:
-            if name not in wanted:
-                (self._root / name).unlink(missing_ok=True)
-                yield name
+        found = {f"eds/{name}" for name in os.listdir(self._root / "eds") if name.endswith(".json")}  # noqa: PTH208 - no Path for each of thousands
+        for name in sorted(found.difference(contents)):
+            (self._root / name).unlink(missing_ok=True)
+            yield name
 
     def _label(self, name: str) -> str:
         """A file as receipts and diffs call it: relative to the output folder."""
@@ -136,15 +140,8 @@ class EnvoyFiles:
 
 
 def _text(document: envoy_config.Document) -> str:
-    """JSON with one resource per line, so that a diff shows which class moved.
-
-    YAML would read better and takes a hundred times as long to write: seconds for a
-    hundred classes, in which the plan grows old.
-    """
-    if "resources" not in document:
-        return json.dumps(document, indent=1) + "\n"
-    resources = ",\n".join(json.dumps(resource) for resource in document["resources"])
-    return f'{{"version_info": "{document["version_info"]}", "resources": [\n{resources}\n]}}\n'
+    """JSON: YAML would read better and takes a hundred times as long to write, in which the plan grows old."""
+    return document.text if isinstance(document, envoy_config.Response) else json.dumps(document, indent=1) + "\n"
 
 
 def _replace(path: Path, text: str) -> bool:

@@ -131,6 +131,8 @@ def tier_contradictions(kept: Sequence[WorkloadClassResource], fleet: InferenceF
         for entry in kept
         if (price := prices(entry, fleet.spec)) is not None
     ]
+    if len({rank for rank, _, _ in ranked}) < 2:
+        return []  # the usual case, which thousands of pairs need not prove
     return [
         _contradiction(higher, lower)
         for (rank, above, higher), (lower_rank, below, lower) in itertools.permutations(ranked, 2)

@@ -16,14 +16,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from sluice.actuate.atomic_file import text_at
 from sluice.api.base import SUBDOMAIN_PATTERN
 from sluice.api.manifests import DEFAULT_NAMESPACE, Manifests, parse
 from sluice.api.resources import KINDS
 from sluice.control.files import StatusFiles
-from sluice.control.ports import Ref, Refusal, Resource, WorldView
+from sluice.control.ports import Ref, Refusal, Resource, Status, WorldView, document
 from sluice.control.pulse import Pulse
 
 log = logging.getLogger("sluice.directory")
@@ -59,6 +59,8 @@ class DirectoryWorld:
         self._bare = WorldView()
         self._view = WorldView()
         self._shown = -1
+        self._worn: dict[Ref, tuple[object, Status, Any]] = {}
+        """Resource, status, and the resource with it: most of them are the same at the next look."""
 
     def load(self) -> None:
         """Read everything, before the loop starts; later ``watch`` does it."""
@@ -115,6 +117,7 @@ class DirectoryWorld:
     def _forget_statuses(self) -> None:
         """Objects that are gone bear no status any longer."""
         known = {_ref(resource) for resource in _resources(self._bare)} | {entry.ref for entry in self._bare.refusals}
+        self._worn = {ref: entry for ref, entry in self._worn.items() if ref in known}
         for ref in self._statuses.shown():
             if ref not in known:
                 self._statuses.forget(ref)
@@ -129,15 +132,25 @@ class DirectoryWorld:
                 classes=tuple(self._dressed(entry) for entry in self._bare.classes),
                 profiles=tuple(self._dressed(entry) for entry in self._bare.profiles),
                 refusals=tuple(
-                    replace(entry, status=self._statuses.status(entry.ref)) for entry in self._bare.refusals
+                    replace(entry, status=document(self._statuses.status(entry.ref))) for entry in self._bare.refusals
                 ),
             )
         return self._view
 
     def _dressed(self, resource: Any) -> Any:
-        document = self._statuses.status(_ref(resource))
+        ref = _ref(resource)
+        found = self._statuses.status(ref)
+        known = self._worn.get(ref)
+        if known is not None and known[0] is resource and known[1] is found:
+            return known[2]
+        dressed = self._dressed_anew(resource, found)
+        self._worn[ref] = resource, found, dressed
+        return dressed
+
+    def _dressed_anew(self, resource: Any, found: Status) -> Any:
         try:
-            status = type(resource.status).model_validate(document)
+            # What we told ourselves is at hand as it was made; only what lay on disk has to be read.
+            status = found if isinstance(found, BaseModel) else type(resource.status).model_validate(found)
         except ValidationError:
             log.warning("status of %s is not ours; it is written anew", _ref(resource))
             return resource
@@ -205,7 +218,7 @@ def _refusals(errors: Iterable[str], statuses: StatusFiles) -> tuple[Refusal, ..
         problems.setdefault(ref, []).append(found["problem"])
         origins[ref] = found["origin"]
     return tuple(
-        Refusal(ref=ref, problems=tuple(found), origin=origins[ref], status=statuses.status(ref))
+        Refusal(ref=ref, problems=tuple(found), origin=origins[ref], status=document(statuses.status(ref)))
         for ref, found in problems.items()
     )
 

@@ -18,13 +18,15 @@ from typing import Any
 from pydantic import ValidationError
 
 from sluice.actuate.atomic_file import replace_text, text_at
-from sluice.control.ports import FleetKey, Ref
+from sluice.control.ports import FleetKey, Ref, Status, document
 from sluice.control.workers import Overloaded, Workers
 from sluice.model.plan import Plan
 
 log = logging.getLogger("sluice.files")
 
 Signature = tuple[int, int, int]
+TOGETHER = 100
+"""Files that one call into the thread writes."""
 
 
 class StatusFiles:
@@ -33,25 +35,28 @@ class StatusFiles:
     def __init__(self, out: Path) -> None:
         self._out = out
         self._workers = Workers("files", threads=1, timeout_seconds=10.0)
-        self._known: dict[Ref, Mapping[str, Any]] = {}
+        self._known: dict[Ref, Status] = {}
         self._signatures: dict[Path, Signature | None] = {}
         self._plans: dict[FleetKey, Plan] = {}
         self._complaint = ""
         self.revision = 0
         """Moves with every status: who caches what is shown compares it."""
 
-    def status(self, ref: Ref) -> Mapping[str, Any]:
+    def status(self, ref: Ref) -> Status:
         """The status an object bears: as written by us, or found on disk at the start."""
         if ref not in self._known:
             self._known[ref] = _read(self._path(ref))
             self._signatures[self._path(ref)] = _signature(self._path(ref))
         return self._known[ref]
 
-    async def write(self, ref: Ref, status: Mapping[str, Any]) -> None:
-        """Replace the file of one object."""
-        self._known[ref] = status
+    async def write_all(self, statuses: Mapping[Ref, Status]) -> Mapping[Ref, str]:
+        """Replace the file of each object; what cannot be written is kept in memory, so nothing fails."""
+        self._known.update(statuses)
         self.revision += 1
-        await self._put(self._path(ref), json.dumps(status, indent=2, ensure_ascii=False) + "\n")
+        pairs = list(statuses.items())
+        for start in range(0, len(pairs), TOGETHER):
+            await self._put({self._path(ref): status for ref, status in pairs[start : start + TOGETHER]})
+        return {}
 
     def lacks(self, ref: Ref) -> bool:
         """Whether the file is gone or is not the one we wrote."""
@@ -67,7 +72,7 @@ class StatusFiles:
         if self._signatures.get(path) is None and text_at(path) == text:
             self._signatures[path] = _signature(path)  # a restart finds the file as it would write it
         else:
-            await self._put(path, text)
+            await self._put({path: text})
         self._plans[key] = plan
 
     def kept_plan(self, key: FleetKey) -> Plan | None:
@@ -107,12 +112,15 @@ class StatusFiles:
     def _path(self, ref: Ref) -> Path:
         return self._folder / f"{ref.kind}.{ref.namespace}.{ref.name}.json"
 
-    async def _put(self, path: Path, text: str) -> None:
+    async def _put(self, files: Mapping[Path, Status | str]) -> None:
         try:
-            self._signatures[path] = await self._workers.run(_replace, path, text)
-        except (OSError, TimeoutError, Overloaded) as error:
-            self._signatures[path] = None
-            self._complain(f"{getattr(error, 'strerror', None) or error}: {path}")
+            done, error = await self._workers.run(_replace_all, files)
+        except (TimeoutError, Overloaded) as late:
+            done, error = {}, str(late)
+        for path in files:
+            self._signatures[path] = done.get(path)
+        if error:
+            self._complain(error)
         else:
             self._complaint = ""
 
@@ -122,10 +130,23 @@ class StatusFiles:
             self._complaint = message
 
 
-def _replace(path: Path, text: str) -> Signature | None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    replace_text(path, text)
-    return _signature(path)
+def _replace_all(files: Mapping[Path, Status | str]) -> tuple[Mapping[Path, Signature | None], str]:
+    """Replace every file; those that were, and why one was not."""
+    done: dict[Path, Signature | None] = {}
+    complaint = ""
+    for path, content in files.items():
+        text = content if isinstance(content, str) else _json(content)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            replace_text(path, text)
+            done[path] = _signature(path)
+        except OSError as error:
+            complaint = f"{error.strerror or error}: {path}"
+    return done, complaint
+
+
+def _json(status: Status) -> str:
+    return json.dumps(document(status), indent=2, ensure_ascii=False) + "\n"
 
 
 def _signature(path: Path) -> Signature | None:

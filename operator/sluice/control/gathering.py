@@ -15,7 +15,7 @@ from sluice.api.inference_fleet import InferenceFleetResource
 from sluice.api.resolve import Resolved, resolve
 from sluice.api.supply import count
 from sluice.api.workload_class import WorkloadClassResource
-from sluice.control import surroundings
+from sluice.control import ports, surroundings
 from sluice.control.observing import Measured
 from sluice.control.ports import FleetKey, Refusal, WorldView
 from sluice.learning.pools import LawMemory, recalibrate_fleet
@@ -24,6 +24,9 @@ from sluice.model.fleet import Fleet
 from sluice.model.reasons import ConditionType, Finding, Reason
 from sluice.model.snapshot import PoolSupply, Snapshot
 from sluice.observe.proxies import Proxies
+
+Declaration = tuple[tuple[object, object, object], ...]
+"""Type, metadata and spec of a fleet, its profiles and its classes: all that resolving depends on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +38,7 @@ class Declared:
     resource: InferenceFleetResource
     classes: tuple[WorkloadClassResource, ...]
     resolved: Resolved
+    declaration: Declaration = ()
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -43,6 +47,8 @@ class Declared:
 
     def is_current(self, view: WorldView) -> bool:
         """Whether ``view`` still declares the same: what was thought about it may be carried out."""
+        if view is self.view:
+            return True
         now = view.fleet(self.key)
         if now is None or now.spec != self.resource.spec:
             return False
@@ -73,11 +79,17 @@ class Gathered:
     snapshot: Snapshot
 
 
-def declare(view: WorldView, key: FleetKey, resource: InferenceFleetResource) -> Declared:
-    """Resolve what ``view`` declares of the fleet."""
-    classes = view.classes_of(key)
-    resolved = resolve(resource, view.profiles_of(key[0]), classes)
-    return Declared(key=key, view=view, resource=resource, classes=classes, resolved=resolved)
+def declare(
+    view: WorldView, key: FleetKey, resource: InferenceFleetResource, before: Declared | None = None
+) -> Declared:
+    """Resolve what ``view`` declares of the fleet; the same as was declared ``before`` is not resolved again."""
+    classes, profiles = view.classes_of(key), view.profiles_of(key[0])
+    everything: tuple[ports.Resource, ...] = (resource, *profiles, *classes)
+    declaration = tuple((type(entry), entry.metadata, entry.spec) for entry in everything)
+    if before is not None and before.key == key and before.declaration == declaration:
+        return replace(before, view=view, resource=resource, classes=classes)
+    resolved = resolve(resource, profiles, classes)
+    return Declared(key=key, view=view, resource=resource, classes=classes, resolved=resolved, declaration=declaration)
 
 
 def look_around(declared: Declared, fleet: Fleet, in_force: Targets | None) -> Site:

@@ -141,6 +141,8 @@ def conditions(
         message = entry.message
         if previous is not None and (previous.status, previous.reason) == (entry.status, entry.reason):
             message = settled_message(previous.message, message)
+            if (previous.message, previous.observed_generation) == (message, generation):
+                continue
         after, _ = set_condition(
             after, entry.type, entry.status, entry.reason, message, generation=generation, now_rfc3339=now_rfc3339
         )

@@ -6,6 +6,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from sluice.actuate.port import Order
+from sluice.control.gathering import Declared
 from sluice.deciding.decide import DecideMemory
 from sluice.deciding.estimate import EstimateMemory
 from sluice.deciding.verify import VerifyMemory
@@ -31,6 +32,8 @@ class Memory:
     enforcing: bool = False
     recalled: bool = False
     """Whether the plan and the targets of an operator before us were looked for."""
+    declared: Declared | None = None
+    """What was resolved last; the same declarations are not resolved again."""
     laws: LawMemory = field(default_factory=LawMemory)
     previewed: tuple[Order, str] | None = None
     """What was previewed last, and the preview."""

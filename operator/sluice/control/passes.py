@@ -76,7 +76,8 @@ class Passes:
             return ORPHAN_PERIOD_SECONDS
         memory = self._memories.setdefault(key, Memory())
         for _ in range(REPLANS):
-            declared = await self._paperwork.run(declare, view, key, resource)
+            declared = await self._paperwork.run(declare, view, key, resource, memory.declared)
+            memory.declared = declared
             unread = await self._recall(memory, declared)
             if declared.resolved.fleet is None or unread:
                 await self._tell_unplanned(declared, memory, unread)
@@ -206,7 +207,8 @@ class Passes:
     async def _tell(self, account: Account) -> None:
         namespace, name = account.key
         told = await self._paperwork.run(report, account)
-        await self._telling.tell(told, account.key)
+        await self._telling.tell(told)
+        await self._paperwork.run(self._metrics.show_fleet, namespace, name, told.figures)
         if account.decision is not None and account.decision.plan is not None:
             await self._telling.keep_plan(account.key, account.decision.plan)
         adopted = account.decision is not None and account.decision.adopted

@@ -14,6 +14,8 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, Protocol
 
+from pydantic import BaseModel
+
 from sluice.api.resources import InferenceFleetResource, IterationProfileResource, WorkloadClassResource
 from sluice.control.events import Event
 from sluice.model.fleet import Fleet, WorkloadClass
@@ -124,15 +126,22 @@ class Secrets(Protocol):
         ...
 
 
-class NotTold(Exception):  # noqa: N818 - an outcome, not a mistake in the program
-    """A status could not be written; the next pass tries again."""
+Status = BaseModel | Mapping[str, Any]
+"""A status before it goes over the wire, or as it does."""
+
+
+def document(status: Status) -> dict[str, Any]:
+    """A status as it goes over the wire: absent instead of null."""
+    if isinstance(status, BaseModel):
+        return status.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return dict(status)
 
 
 class StatusSink(Protocol):
     """Where status is shown."""
 
-    async def write(self, ref: Ref, status: Mapping[str, Any]) -> None:
-        """Replace the status document of one object; raises :class:`NotTold` where that fails."""
+    async def write_all(self, statuses: Mapping[Ref, Status]) -> Mapping[Ref, str]:
+        """Replace the status of each object; those that could not be written, and why. The next pass tries again."""
         ...
 
     def lacks(self, ref: Ref) -> bool:

@@ -18,7 +18,7 @@ from sluice.control import gauges, judging, statuses
 from sluice.control.events import Event, Subject, movements, transitions
 from sluice.control.judging import Verdict, verdict
 from sluice.control.observed_laws import profile_statuses
-from sluice.control.ports import FleetKey, Ref, Resource, epoch_seconds, rfc3339
+from sluice.control.ports import FleetKey, Ref, Resource, document, epoch_seconds, rfc3339
 from sluice.learning.pools import LawMemory
 from sluice.model.decision import Decision, Receipt, Targets
 from sluice.model.demand import ClassDemand, Demand
@@ -72,16 +72,16 @@ class Told:
     """The status of one object."""
 
     ref: Ref
-    document: statuses.Document
-    """As it goes over the wire."""
+    status: BaseModel
     is_news: bool
     """Whether it differs from what the object bears."""
 
     @classmethod
     def of(cls, resource: Resource, status: BaseModel) -> Told:
         """``status`` for ``resource``, compared with the one it bears."""
-        after = statuses.document(status)
-        return cls(ref=ref_of(resource), document=after, is_news=after != statuses.document(resource.status))
+        # Equal values are equal documents, and mostly they are equal: the documents are made only to be sure.
+        is_news = status != resource.status and document(status) != document(resource.status)
+        return cls(ref=ref_of(resource), status=status, is_news=is_news)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,13 +110,27 @@ def report(account: Account) -> Report:
         events += transitions(subject_of(resource), resource.status.conditions, conditions, TOLD_OF_FLEET)
         if account.receipt is not None and account.receipt.written:
             events += movements(subject_of(resource), account.standing, account.in_force)
+    index = _Index(account)
     for entry in account.classes:
-        one, heard = _class_report(account, entry, fleet_verdicts)
+        one, heard = _class_report(account, index, entry, fleet_verdicts)
         told.append(one)
         events += heard
     if account.fleet is not None:
         told += [Told.of(*entry) for entry in profile_statuses(account.profiles, account.fleet, account.laws)]
     return Report(statuses=tuple(told), events=tuple(events), figures=_figures(account, conditions))
+
+
+class _Index:
+    """What a report looks up by class, a thousand times."""
+
+    def __init__(self, account: Account) -> None:
+        plan = account.decision.plan if account.decision is not None else None
+        self.workloads = {entry.name: entry for entry in account.workloads}
+        self.demands = {entry.name: entry for entry in (account.demand.classes if account.demand is not None else ())}
+        self.shares = statuses.shares(plan)
+        self.findings: dict[str, list[Finding]] = {}
+        for finding in account.findings:
+            self.findings.setdefault(finding.subject, []).append(finding)
 
 
 def ref_of(resource: Resource) -> Ref:
@@ -225,19 +239,18 @@ def _effective_default(account: Account) -> Verdict:
 
 
 def _class_report(
-    account: Account, resource: WorkloadClassResource, fleet: tuple[Verdict, ...]
+    account: Account, index: _Index, resource: WorkloadClassResource, fleet: tuple[Verdict, ...]
 ) -> tuple[Told, tuple[Event, ...]]:
     name = resource.metadata.name
-    workload = next((entry for entry in account.workloads if entry.name == name), None)
-    demand = _demand_of(account, name)
-    verdicts = _class_verdicts(account, name, workload is not None, demand, fleet)
+    workload, demand = index.workloads.get(name), index.demands.get(name)
+    verdicts = _class_verdicts(account, index, name, fleet)
     conditions = _conditions(account, resource, verdicts)
     samples = account.observation.classes.get(name)
     status = statuses.class_status(
         resource,
         conditions,
         demand,
-        account.decision.plan if account.decision is not None else None,
+        index.shares.get(name, statuses.NO_SHARE),
         account.in_force.of(name) if account.in_force is not None else None,
         statuses.attainment(workload, samples, statuses.served_share(samples)),
     )
@@ -246,16 +259,9 @@ def _class_report(
     return Told.of(resource, status), heard
 
 
-def _demand_of(account: Account, name: str) -> ClassDemand | None:
-    entries = account.demand.classes if account.demand is not None else ()
-    return next((entry for entry in entries if entry.name == name), None)
-
-
-def _class_verdicts(
-    account: Account, name: str, resolved: bool, demand: ClassDemand | None, fleet: tuple[Verdict, ...]
-) -> tuple[Verdict, ...]:
+def _class_verdicts(account: Account, index: _Index, name: str, fleet: tuple[Verdict, ...]) -> tuple[Verdict, ...]:
     """A class's conditions: its own findings, its own metrics, and the fleet's plan and writes."""
-    mine = tuple(finding for finding in account.findings if finding.subject == f"WorkloadClass/{name}")
+    mine, demand = tuple(index.findings.get(f"WorkloadClass/{name}", ())), index.demands.get(name)
     inherited = {entry.type: entry for entry in fleet}
     shown = []
     for type_ in judging.SUMMARY:
@@ -264,7 +270,7 @@ def _class_verdicts(
         elif type_ is ConditionType.METRICS_AVAILABLE and demand is not None:
             gap = account.observation.classes.get(name, ClassSamples()).gaps.get(Signal.OFFERED_RATE)
             otherwise = _class_metrics(demand, gap, inherited[type_])
-        elif not resolved:
+        elif name not in index.workloads:
             otherwise = Verdict(type_, "Unknown", Reason.PENDING, "the class is left out of the plan", own=False)
         else:
             entry = inherited[type_]

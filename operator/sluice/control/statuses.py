@@ -7,9 +7,7 @@ exactly the same and need not be written.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
-
-from pydantic import BaseModel
+from dataclasses import dataclass
 
 from sluice.api.conditions import Condition
 from sluice.api.inference_fleet import (
@@ -31,7 +29,7 @@ from sluice.control.settling import rounded, settled_attainment, settled_demand
 from sluice.model.decision import ClassTarget, Receipt
 from sluice.model.demand import ClassDemand, Estimate
 from sluice.model.fleet import Sli, SliSignal, SliStatistic, WorkloadClass
-from sluice.model.plan import Plan, PromisePlan
+from sluice.model.plan import ClassPlan, Plan, PromisePlan
 from sluice.model.signal import Sample, Signal, Source
 from sluice.model.snapshot import ClassSamples, PoolSupply
 
@@ -40,13 +38,6 @@ TOLERANCE = 0.05
 APPLIED_LIMIT = 512
 PROMISES_LIMIT = 16
 """A class has eight indicators at most, and one guaranteed share."""
-
-Document = Mapping[str, Any]
-
-
-def document(status: BaseModel) -> dict[str, Any]:
-    """A status as it goes over the wire: absent instead of null."""
-    return status.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
 def fleet_status(
@@ -81,26 +72,52 @@ def applied_objects(
     return tuple(held[target] for target in sorted(held))[:APPLIED_LIMIT]
 
 
+@dataclass(frozen=True, slots=True)
+class Share:
+    """One class's part of the plan."""
+
+    plan_id: str = ""
+    """Of the plan in force; empty where there is none."""
+    share: ClassPlan | None = None
+    promises: tuple[PromisePlan, ...] = ()
+
+
+NO_SHARE = Share()
+
+
+def shares(plan: Plan | None) -> Mapping[str, Share]:
+    """Each class's part of ``plan``, by name."""
+    if plan is None:
+        return {}
+    promises: dict[str, list[PromisePlan]] = {}
+    for promise in plan.promises:
+        promises.setdefault(promise.name.partition(":")[2], []).append(promise)
+    return {
+        entry.name: Share(plan.plan_id, entry, tuple(promises.get(entry.name, ())[:PROMISES_LIMIT]))
+        for entry in plan.classes
+    }
+
+
 def class_status(
     resource: WorkloadClassResource,
     conditions: tuple[Condition, ...],
     demand: ClassDemand | None,
-    plan: Plan | None,
+    planned: Share,
     target: ClassTarget | None,
     attainment: tuple[AttainmentStatus, ...],
 ) -> WorkloadClassStatus:
     """One class's status: its demand, its share of the plan, its limit, its indicators."""
     before = resource.status
-    share = plan.of(resource.metadata.name) if plan is not None else None
+    share = planned.share
     told = settled_demand(before.demand, demand_status(demand), TOLERANCE) if demand is not None else before.demand
     held = settled_attainment(before.attainment, attainment, TOLERANCE)
     return WorkloadClassStatus(
         observed_generation=resource.metadata.generation,
         conditions=conditions,
         demand=told,
-        plan_id=plan.plan_id if plan is not None and share is not None else "",
+        plan_id=planned.plan_id,
         plan=share,
-        promises=_promises_of(plan, resource.metadata.name),
+        promises=planned.promises,
         attainment=held,
         offered=rounded(told.rate.value) if told is not None else "",
         admitted=rounded(share.admitted_rate) if share is not None else "",
@@ -186,12 +203,6 @@ def served_share(samples: ClassSamples | None) -> float | None:
     if offered is None or admitted is None or offered.value <= 0:
         return None
     return min(1.0, admitted.value / offered.value)
-
-
-def _promises_of(plan: Plan | None, name: str) -> tuple[PromisePlan, ...]:
-    """The promises that the plan was made with for class ``name``."""
-    promises = plan.promises if plan is not None else ()
-    return tuple(entry for entry in promises if entry.name.partition(":")[2] == name)[:PROMISES_LIMIT]
 
 
 def _kept(promises: tuple[PromisePlan, ...]) -> str:

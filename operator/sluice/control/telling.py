@@ -7,14 +7,26 @@ be written wait for the pass that writes it, because they are derived from the d
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
 
 from sluice.api.conditions import Condition
 from sluice.api.iteration_profile import IterationProfileResource, IterationProfileStatus
-from sluice.control import judging, statuses
+from sluice.control import judging
 from sluice.control.judging import Verdict
 from sluice.control.metrics import Metrics
-from sluice.control.ports import FleetKey, NotTold, Recorder, Ref, Refusal, Resource, StatusSink, WorldView, rfc3339
+from sluice.control.ports import (
+    FleetKey,
+    Recorder,
+    Ref,
+    Refusal,
+    Resource,
+    Status,
+    StatusSink,
+    WorldView,
+    document,
+    rfc3339,
+)
 from sluice.control.report import Report, ref_of
 from sluice.model.plan import Plan
 from sluice.model.reasons import ConditionType, Reason
@@ -30,19 +42,15 @@ class Telling:
         self._recorder = recorder
         self._metrics = metrics
 
-    async def tell(self, report: Report, key: FleetKey) -> None:
+    async def tell(self, report: Report) -> None:
         """Everything a pass has to say."""
-        silent: set[tuple[str, str]] = set()
-        for told in report.statuses:
-            needed = told.is_news or self._sink.lacks(told.ref)
-            if needed and not await self._write(told.ref, told.document):
-                silent.add((told.ref.kind, told.ref.name))
+        needed = {told.ref: told.status for told in report.statuses if told.is_news or self._sink.lacks(told.ref)}
+        silent = {(ref.kind, ref.name) for ref in await self._write(needed)}
         events = tuple(event for event in report.events if (event.subject.kind, event.subject.name) not in silent)
         if events:
             await self._recorder.publish(events)
             for event in events:
                 self._metrics.count("sluice_events_total", type=event.type.value)
-        self._metrics.show_fleet(*key, report.figures)
 
     async def keep_plan(self, key: FleetKey, plan: Plan) -> None:
         """The plan in force, for those who read it whole."""
@@ -54,17 +62,20 @@ class Telling:
 
     async def survey(self, view: WorldView, now: float) -> None:
         """The status of profiles, and of objects that cannot be read and have no good version in force."""
+        needed: dict[Ref, Status] = {}
         for profile in view.profiles:
-            status = _profile_status(profile, now)
-            if statuses.document(status) != statuses.document(profile.status) or self._sink.lacks(ref_of(profile)):
-                await self._write(ref_of(profile), statuses.document(status))
+            ref, status = ref_of(profile), _profile_status(profile, now)
+            if document(status) != document(profile.status) or self._sink.lacks(ref):
+                needed[ref] = status
         resources: tuple[Resource, ...] = (*view.fleets, *view.classes, *view.profiles)
         known = {ref_of(resource) for resource in resources}
         for refusal in view.refusals:
-            if refusal.ref not in known:
-                await self._tell_refusal(refusal, now)
+            if refusal.ref not in known and (refused := self._refusal_status(refusal, now)) is not None:
+                needed[refusal.ref] = refused
+        await self._write(needed)
 
-    async def _tell_refusal(self, refusal: Refusal, now: float) -> None:
+    def _refusal_status(self, refusal: Refusal, now: float) -> Status | None:
+        """What an object that cannot be read should bear; None where it does."""
         before = tuple(Condition.model_validate(entry) for entry in refusal.status.get("conditions") or ())
         message = "; ".join(refusal.problems)
         verdicts = [
@@ -73,18 +84,21 @@ class Telling:
             Verdict(ConditionType.STALLED, "True", Reason.INVALID, message),
         ]
         after = judging.conditions(before, verdicts, generation=refusal.generation, now_rfc3339=rfc3339(now))
-        if after != before or self._sink.lacks(refusal.ref):
-            conditions = [entry.model_dump(mode="json", by_alias=True) for entry in after]
-            await self._write(refusal.ref, {"observedGeneration": refusal.generation, "conditions": conditions})
+        if after == before and not self._sink.lacks(refusal.ref):
+            return None
+        conditions = [entry.model_dump(mode="json", by_alias=True) for entry in after]
+        return {"observedGeneration": refusal.generation, "conditions": conditions}
 
-    async def _write(self, ref: Ref, document: Mapping[str, object]) -> bool:
-        try:
-            await self._sink.write(ref, document)
-        except NotTold as error:
-            log.warning("status not written: %s", error, extra={"object": str(ref)})
-            return False
-        self._metrics.count("sluice_status_writes_total", kind=ref.kind)
-        return True
+    async def _write(self, needed: Mapping[Ref, Status]) -> Collection[Ref]:
+        """Write what is needed; those that could not be written."""
+        if not needed:
+            return ()
+        failed = await self._sink.write_all(needed)
+        for ref, why in failed.items():
+            log.warning("status not written: %s", why, extra={"object": str(ref)})
+        for kind, count in Counter(ref.kind for ref in needed if ref not in failed).items():
+            self._metrics.count("sluice_status_writes_total", count, kind=kind)
+        return failed.keys()
 
 
 def _profile_status(profile: IterationProfileResource, now: float) -> IterationProfileStatus:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from sluice.model.plan import Plan
 from sluice.model.reasons import Finding
@@ -25,7 +27,7 @@ class ClassTarget:
     """(pool, permille), summing to 1000, in the fleet's order of pools."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Targets:
     """The whole order to the data plane; its numbers are already stabilised."""
 
@@ -34,7 +36,11 @@ class Targets:
 
     def of(self, name: str) -> ClassTarget | None:
         """The target of class ``name``."""
-        return next((target for target in self.classes if target.name == name), None)
+        return self._by_name.get(name)
+
+    @cached_property
+    def _by_name(self) -> Mapping[str, ClassTarget]:
+        return {target.name: target for target in self.classes}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,7 @@ from sluice.control.events import Event
 from sluice.control.metrics import Metrics
 from sluice.control.observing import Haste, Observations
 from sluice.control.passes import Passes
-from sluice.control.ports import FleetKey, Ref, WorldView
+from sluice.control.ports import FleetKey, Ref, Status, WorldView, document
 from sluice.control.telling import Telling
 from sluice.control.workers import Crews
 from sluice.model.decision import Receipt, Targets
@@ -129,9 +129,10 @@ class Here:
             raise NoAnswer(Finding(condition=ConditionType.PROGRAMMED, reason=Reason.WRITE_FAILED, message="hush"))
         return self.held
 
-    async def write(self, ref: Ref, status: Mapping[str, Any]) -> None:
-        self.writes += 1
-        self.statuses[ref] = status
+    async def write_all(self, statuses: Mapping[Ref, Status]) -> Mapping[Ref, str]:
+        self.writes += len(statuses)
+        self.statuses |= {ref: document(status) for ref, status in statuses.items()}
+        return {}
 
     def lacks(self, ref: Ref) -> bool:
         del ref

@@ -15,6 +15,7 @@ from sluice.api.validate import problems
 from sluice.api.workload_class import WorkloadClassResource
 from sluice.control import gauges, statuses
 from sluice.control.metrics import Metrics
+from sluice.control.ports import document
 from sluice.control.report import Account, report
 from sluice.deciding.decide import DecideMemory, decide
 from sluice.model.decision import Decision
@@ -112,8 +113,9 @@ def plan_of(decision: Decision) -> Plan:
 def told(plan: Plan, classes: tuple[WorkloadClassResource, ...]) -> list[dict[str, Any]]:
     """The status documents of the fleet and its classes."""
     fleet = statuses.fleet_status(FLEET, (), plan, (), ())
-    each = [statuses.class_status(entry, (), None, plan, None, ()) for entry in classes]
-    return [statuses.document(status) for status in (fleet, *each)]
+    shares = statuses.shares(plan)
+    each = [statuses.class_status(entry, (), None, shares[entry.metadata.name], None, ()) for entry in classes]
+    return [document(status) for status in (fleet, *each)]
 
 
 def test_the_fleet_tells_its_own_promises_and_those_that_are_missed() -> None:
@@ -150,8 +152,8 @@ def test_a_restarted_operator_reads_the_same_plan_back(classes: tuple[WorkloadCl
     back = statuses.plan_from_status(fleet, tuple(e for e in others if isinstance(e, WorkloadClassResource)))
     assert back is not None
     assert back.model_dump(exclude={"notes"}) == plan.model_dump(exclude={"notes"})
-    for entry, document in zip((FLEET, *classes), documents, strict=True):
-        whole = entry.model_dump(mode="json", by_alias=True, exclude_none=True) | {"status": document}
+    for entry, shown in zip((FLEET, *classes), documents, strict=True):
+        whole = entry.model_dump(mode="json", by_alias=True, exclude_none=True) | {"status": shown}
         assert problems(whole) == []
 
 
@@ -207,6 +209,7 @@ def test_a_conflict_is_unsolved_and_applied_not_an_old_plan_that_is_held() -> No
         findings=decision.findings,
     )
     fleet = next(entry for entry in report(account).statuses if entry.ref.kind == "InferenceFleet")
-    conditions = {entry["type"]: (entry["status"], entry["reason"]) for entry in fleet.document["conditions"]}
+    told = document(fleet.status)["conditions"]
+    conditions = {entry["type"]: (entry["status"], entry["reason"]) for entry in told}
     assert conditions[ConditionType.SOLVED] == ("False", Reason.INFEASIBLE)
     assert ConditionType.DEGRADED not in conditions

@@ -94,14 +94,14 @@ async def test_what_has_no_proper_name_gets_no_status_file(here: World, name: st
 async def test_an_object_that_is_gone_takes_its_status_with_it(here: World) -> None:
     here.write("a.yaml", CLASS % ("chat", "chat", 100) + "---" + CLASS % ("code", "code", 100))
     for name in ("chat", "code"):
-        await here.statuses.write(Ref("WorkloadClass", "default", name), {"offered": "1"})
+        await here.statuses.write_all({Ref("WorkloadClass", "default", name): {"offered": "1"}})
     here.write("a.yaml", CLASS % ("code", "code", 100))
     assert [path.name for path in (here.out / "status").iterdir()] == ["WorkloadClass.default.code.json"]
 
 
 async def test_objects_bear_the_status_that_was_written(here: World) -> None:
     here.write("a.yaml", CLASS % ("chat", "chat", 100))
-    await here.statuses.write(Ref("WorkloadClass", "default", "chat"), {"offered": "7"})
+    await here.statuses.write_all({Ref("WorkloadClass", "default", "chat"): {"offered": "7"}})
     assert here.world.view().classes[0].status.offered == "7"
     again = DirectoryWorld(here.manifests, StatusFiles(here.out))
     again.load()
@@ -110,12 +110,12 @@ async def test_objects_bear_the_status_that_was_written(here: World) -> None:
 
 async def test_a_status_file_that_was_lost_or_changed_is_lacking(here: World) -> None:
     ref = Ref("WorkloadClass", "default", "chat")
-    await here.statuses.write(ref, {"offered": "1"})
+    await here.statuses.write_all({ref: {"offered": "1"}})
     assert not here.statuses.lacks(ref)
     path = here.out / "status" / "WorkloadClass.default.chat.json"
     path.unlink()
     assert here.statuses.lacks(ref)
-    await here.statuses.write(ref, {"offered": "1"})
+    await here.statuses.write_all({ref: {"offered": "1"}})
     assert json.loads(path.read_text()) == {"offered": "1"}
 
 
@@ -125,12 +125,12 @@ async def test_an_output_folder_that_is_a_file_is_told_once_and_healed(
     here.out.write_text("in the way")
     ref = Ref("WorkloadClass", "default", "chat")
     for _ in range(3):
-        await here.statuses.write(ref, {"offered": "1"})
+        await here.statuses.write_all({ref: {"offered": "1"}})
     assert caplog.text.count("cannot write") == 1
     assert here.statuses.lacks(ref)
     assert here.statuses.status(ref) == {"offered": "1"}
     here.out.unlink()
-    await here.statuses.write(ref, {"offered": "1"})
+    await here.statuses.write_all({ref: {"offered": "1"}})
     assert not here.statuses.lacks(ref)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import logging
 import time
@@ -14,7 +15,7 @@ from sluice.control.cluster.client import ApiError, Cluster, Conflict, NotFound
 from sluice.control.cluster.kinds import BY_KIND, EVENTS, SECRETS
 from sluice.control.cluster.store import Store
 from sluice.control.events import Event
-from sluice.control.ports import FleetKey, NotTold, Ref
+from sluice.control.ports import FleetKey, Ref, Status, document
 from sluice.control.workers import Overloaded, Workers
 from sluice.model.naming import FIELD_MANAGER, GROUP, VERSION
 from sluice.model.plan import Plan
@@ -23,6 +24,10 @@ log = logging.getLogger("sluice.cluster")
 
 QUIET_SECONDS = 300.0
 """The same event about the same object is not repeated within this time."""
+
+
+AT_ONCE = 3
+"""Statuses that are written at the same time; a thread is left for what goes to the data plane."""
 
 
 class ClusterStatus:
@@ -34,8 +39,22 @@ class ClusterStatus:
         self._workers = workers
         self._sent: dict[Ref, tuple[Mapping[str, Any], str]] = {}
 
-    async def write(self, ref: Ref, status: Mapping[str, Any]) -> None:
-        """Replace the status of one object, of that very object and no namesake."""
+    async def write_all(self, statuses: Mapping[Ref, Status]) -> Mapping[Ref, str]:
+        """Several at a time, each of that very object and no namesake."""
+        failed: dict[Ref, str] = {}
+        turn = asyncio.Semaphore(AT_ONCE)
+
+        async def write(ref: Ref, status: Status) -> None:
+            async with turn:
+                try:
+                    await self._write(ref, document(status))
+                except (ApiError, TimeoutError, Overloaded) as error:
+                    failed[ref] = f"{ref}: {error}"
+
+        await asyncio.gather(*(write(ref, status) for ref, status in statuses.items()))
+        return failed
+
+    async def _write(self, ref: Ref, status: Mapping[str, Any]) -> None:
         kind, known = BY_KIND[ref.kind], self._store.get(ref)
         if known is None:
             return
@@ -43,13 +62,11 @@ class ClusterStatus:
         if sent == status and version == known["metadata"].get("resourceVersion"):
             return  # the server pruned what its older definition does not know; the rest stands
         metadata = {"name": ref.name, "namespace": ref.namespace, "uid": known["metadata"]["uid"]}
-        document = {"apiVersion": kind.api_version, "kind": kind.name, "metadata": metadata, "status": status}
+        applied = {"apiVersion": kind.api_version, "kind": kind.name, "metadata": metadata, "status": status}
         try:
-            answer = await self._workers.run(self._cluster.write_status, kind, document)
+            answer = await self._workers.run(self._cluster.write_status, kind, applied)
         except NotFound:
             return  # deleted while we thought
-        except (ApiError, TimeoutError, Overloaded) as error:
-            raise NotTold(f"{ref}: {error}") from error
         self._sent[ref] = (status, answer["metadata"]["resourceVersion"])
         self._store.put(kind, answer)
 
