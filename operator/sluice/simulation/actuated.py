@@ -10,6 +10,9 @@ Beside it runs the *ideal* of the same means: it knows the traffic's true rates 
 lengths, holds the plan's exact numbers from the first second, and rounds nothing. The
 difference is what estimating, waiting, stepping and rounding cost together.
 
+Between the two stand operators that know or may do one thing more than the real one
+(``Informed``): what their difference is worth, cause by cause, is the table of ``gap``.
+
 Not followed: several proxies are one bucket of their sum (each would refuse a little more
 when its share of the traffic is uneven), writes act at once, and endpoints never fail.
 """
@@ -18,13 +21,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from enum import StrEnum
 
 from sluice.deciding.decide import DecideMemory, decide
 from sluice.deciding.estimate import EstimateMemory, estimate
 from sluice.model.decision import ClassTarget, Targets
+from sluice.model.demand import Demand
 from sluice.model.fleet import DataPlaneKind, Fleet, LimitKind, WorkloadClass
 from sluice.model.plan import Plan
-from sluice.model.snapshot import PoolSupply, Snapshot
+from sluice.model.snapshot import Observation, PoolSupply, Snapshot
 from sluice.policy.admission import UNBOUNDED
 from sluice.policy.division import in_flight_per_proxy, rate_per_proxy
 from sluice.policy.orders import FIRST_COME
@@ -37,24 +42,43 @@ LIMITS = {"": None, "-rate": LimitKind.RATE, "-in-flight": LimitKind.IN_FLIGHT, 
 """Suffix of a policy's name -> the kind of limit; none: as the fleet declares."""
 
 
+class Informed(StrEnum):
+    """What an operator knows or may do beyond the real one; each the earlier ones' too."""
+
+    NOTHING = ""
+    LENGTHS = ":lengths"
+    """The traffic's true mean lengths."""
+    DEMAND = ":demand"
+    """Its true rates too."""
+    AT_ONCE = ":at-once"
+    """It acts before the first request, and no step is too large."""
+
+
 def _behind_a_proxy(name: str) -> Regime:
     return Regime(admission=replace(FIRST_COME, name=name), budget=UNBOUNDED, placement=Placement.BY_WEIGHT)
 
 
-ACTUATED = {f"sluice{suffix}": _behind_a_proxy(f"sluice{suffix}") for suffix in LIMITS}
-"""The operator as it is, by name."""
+ACTUATED = {f"sluice{kind}{more}": _behind_a_proxy(f"sluice{kind}{more}") for more in Informed for kind in LIMITS}
+"""The operator by name: as it is, then better informed."""
 IDEAL = {f"sluice{suffix}-ideal": _behind_a_proxy(f"sluice{suffix}-ideal") for suffix in LIMITS}
 """The same means in the hands of one who knows the traffic."""
 
 
 def ideal_of(name: str) -> str | None:
     """The ideal beside an actuated policy; None where ``name`` is none."""
-    return f"{name}-ideal" if name in ACTUATED else None
+    return f"{name.partition(':')[0]}-ideal" if name in ACTUATED else None
+
+
+def informed_of(name: str) -> Informed:
+    """What the operator of that name knows."""
+    return Informed(name[len(name.partition(":")[0]) :])
 
 
 def limited_as(fleet: Fleet, name: str) -> Fleet:
-    """``fleet`` with the kind of limit that a policy's name asks for."""
-    kind = LIMITS[name.removeprefix("sluice").removesuffix("-ideal")]
+    """``fleet`` with the kind of limit, and the caution, that a policy's name asks for."""
+    kind = LIMITS[name.partition(":")[0].removeprefix("sluice").removesuffix("-ideal")]
+    if name in ACTUATED and informed_of(name) is Informed.AT_ONCE:
+        fleet = replace(fleet, control=replace(fleet.control, largest_step=1.0, dwell_seconds=0.0))
     return fleet if kind is None else replace(fleet, data_plane=replace(fleet.data_plane, limit=kind))
 
 
@@ -74,8 +98,16 @@ class Operator:
     """One operator at work: called at every tick, it observes, decides and writes to the engine's data plane."""
 
     def __init__(
-        self, fleet: Fleet, classes: tuple[WorkloadClass, ...], supplies: tuple[PoolSupply, ...], proxies: int = 1
+        self,
+        fleet: Fleet,
+        classes: tuple[WorkloadClass, ...],
+        supplies: tuple[PoolSupply, ...],
+        proxies: int = 1,
+        *,
+        truth: Demand | None = None,
+        informed: Informed = Informed.NOTHING,
     ) -> None:
+        self.truth, self.informed = truth, informed
         self.fleet, self.classes, self.supplies, self.proxies = fleet, classes, supplies, proxies
         self.counters = Counters([entry.name for entry in classes], fleet.metrics.window_seconds)
         self.estimates, self.decisions = EstimateMemory(), DecideMemory()
@@ -83,11 +115,13 @@ class Operator:
 
     def __call__(self, sim: Sim, now: float) -> None:
         """One pass at ``now``, seconds since the start of the run."""
-        observation = replace(self.counters.observe(sim, now), proxies_ready=self.proxies)
+        seen = self.counters.observe(sim, now) if now > 0.0 else Observation()
+        observation = replace(seen, proxies_ready=self.proxies)
         snapshot = Snapshot(
             now=now, fleet=self.fleet, classes=self.classes, supplies=self.supplies, observation=observation
         )
         demand, self.estimates = estimate(snapshot, self.estimates)
+        demand = self._told(demand)
         decision, self.decisions = decide(snapshot, demand, self.decisions)
         if decision.targets is None:
             return
@@ -98,6 +132,15 @@ class Operator:
         self.turns.append(Turn(at_seconds=now, targets=decision.targets, rationed=rationed, written=written))
         if written:
             carry_out(sim, self.fleet, decision.targets, standing, self.proxies, now)
+
+    def _told(self, demand: Demand) -> Demand:
+        """The demand as estimated, with the truth in place of what this operator knows."""
+        if self.truth is None or self.informed is Informed.NOTHING:
+            return demand
+        if self.informed is not Informed.LENGTHS:
+            return self.truth
+        rates = {entry.name: entry.rate for entry in demand.classes}
+        return replace(self.truth, classes=tuple(replace(c, rate=rates[c.name]) for c in self.truth.classes))
 
     @property
     def writes(self) -> int:

@@ -15,7 +15,17 @@ from sluice.planning import Problem, plan
 from sluice.policy.admission import AdmissionPolicy, Budget
 from sluice.policy.kernels import Late
 from sluice.policy.orders import BANDS, EARLIEST_DEADLINE, FIRST_COME, PRIORITY, keeping_promises, with_reserve
-from sluice.simulation.actuated import ACTUATED, IDEAL, Operator, hold_plan, ideal_of, limited_as, start_open
+from sluice.simulation.actuated import (
+    ACTUATED,
+    IDEAL,
+    Informed,
+    Operator,
+    hold_plan,
+    ideal_of,
+    informed_of,
+    limited_as,
+    start_open,
+)
 from sluice.simulation.catalogue import TODAY, gated
 from sluice.simulation.layout import Sim
 from sluice.simulation.measure import Measure, Prices, measure
@@ -153,11 +163,16 @@ def _entry(
     name, classes, supplies = regime.name, scenario.classes, scenario.supplies
     horizon = scenario.workload.horizon_seconds
     fleet = limited_as(scenario.fleet, name) if name in ACTUATED or name in IDEAL else scenario.fleet
-    operator = Operator(fleet, classes, supplies, scenario.proxies) if name in ACTUATED else None
+    operator = None
+    if name in ACTUATED:
+        truth, informed = true_demand(scenario), informed_of(name)
+        operator = Operator(fleet, classes, supplies, scenario.proxies, truth=truth, informed=informed)
 
     def start(sim: Sim) -> None:
         if operator is not None:
             start_open(sim, fleet, classes, supplies)
+            if operator.informed is Informed.AT_ONCE:
+                operator(sim, 0.0)
         elif name in IDEAL:
             hold_plan(sim, fleet, classes, planned)
 
@@ -192,15 +207,15 @@ def _setup(scenario: Scenario, regime: Regime) -> Setup:
     )
 
 
-def _plan(scenario: Scenario) -> Plan:
-    """The plan for the traffic as it is: its own rates and mean lengths."""
+def true_demand(scenario: Scenario) -> Demand:
+    """The traffic as it is: its own rates and mean lengths."""
     load = scenario.workload
     rates, prompts, works, outputs = load.rates(), load.means("prompt"), load.means("work"), load.means("output")
 
     def given(value: float) -> Estimate:
         return Estimate(value=float(value), source=Source.OVERRIDE)
 
-    demand = Demand(
+    return Demand(
         classes=tuple(
             ClassDemand(
                 name=entry.name,
@@ -213,7 +228,11 @@ def _plan(scenario: Scenario) -> Plan:
             for i, entry in enumerate(scenario.classes)
         )
     )
-    outcome = plan(Problem.of(scenario.fleet, scenario.classes, demand, scenario.supplies), now=0.0)
+
+
+def _plan(scenario: Scenario) -> Plan:
+    """The plan for the traffic as it is."""
+    outcome = plan(Problem.of(scenario.fleet, scenario.classes, true_demand(scenario), scenario.supplies), now=0.0)
     if outcome.plan is None:
         raise ComparisonError(outcome.message)
     return outcome.plan

@@ -12,8 +12,8 @@ from sluice.model.fleet import ControlSettings, DataPlane, DataPlaneKind, Fleet,
 from sluice.model.law import IterationLaw
 from sluice.model.signal import Signal, Source
 from sluice.model.snapshot import PoolSupply
-from sluice.simulation.actuated import ACTUATED, Operator, start_open
-from sluice.simulation.comparison import Scenario, compare, declared_workload
+from sluice.simulation.actuated import ACTUATED, Informed, Operator, limited_as, start_open
+from sluice.simulation.comparison import Scenario, compare, declared_workload, true_demand
 from sluice.simulation.counters import Counters
 from sluice.simulation.layout import Placement, State
 from sluice.simulation.regime import Fidelity, Guidance, Regime
@@ -117,6 +117,41 @@ def test_the_gap_to_the_ideal_is_told_in_the_table_and_the_document() -> None:
     assert table.title in as_document(comparison)
     assert [entry.measure.regime for entry in comparison.entries] == ["sluice", "sluice-ideal"]
     assert gap_table(compare(scenario(1.0, seconds=20.0), ("chunked",))) is None
+
+
+@pytest.mark.parametrize(
+    ("informed", "lengths", "rates"),
+    [
+        pytest.param(Informed.NOTHING, False, False, id="as it is: what was measured"),
+        pytest.param(Informed.LENGTHS, True, False, id="true lengths, measured rates"),
+        pytest.param(Informed.DEMAND, True, True, id="the true demand"),
+        pytest.param(Informed.AT_ONCE, True, True, id="and at once"),
+    ],
+)
+def test_better_informed_operators_plan_with_what_they_know(informed: Informed, lengths: bool, rates: bool) -> None:
+    world = scenario(8.0, LimitKind.BOTH, seconds=60.0)
+    truth, plans = true_demand(world), []
+    fleet = limited_as(world.fleet, f"sluice-both{informed}")
+    operator = Operator(fleet, world.classes, world.supplies, truth=truth, informed=informed)
+
+    def tick(sim: Any, now: float) -> None:
+        operator(sim, now)
+        plans.append(operator.decisions.plan)
+
+    setup = Setup(
+        workload=world.workload,
+        replicas=(Replicas(pool=POOL, count=REPLICAS),),
+        fidelity=Fidelity.ITERATION,
+        warmup_seconds=0.0,
+    )
+    blank_guidance = Guidance.blank(world.workload.classes)
+    simulate(setup, ACTUATED[f"sluice-both{informed}"], blank_guidance, tick_seconds=10.0, on_tick=tick)
+    assert plans[0] is not None
+    chat = plans[0].classes[0]
+    assert (chat.arrival_rate == pytest.approx(truth.classes[0].rate.value)) is rates
+    ideal = compare(world, ()).plan.classes[0]
+    assert (chat.admitted_rate == pytest.approx(ideal.admitted_rate, rel=1e-6)) is (lengths and rates)
+    assert (operator.fleet.control.largest_step == 1.0) is (informed is Informed.AT_ONCE)
 
 
 def requests(*rows: tuple[float, float, float]) -> Workload:
