@@ -27,7 +27,9 @@ def test_policies_of_the_operator_find_the_service(render: Render) -> None:
 
 def test_the_pod_is_restricted_and_understands_every_flag(render: Render) -> None:
     (deployment,) = [
-        one for one in of_kind(render(*ON), "Deployment") if one["metadata"]["name"] == gate_service("chat-fleet")
+        one
+        for one in of_kind(render(*ON, "gate.ungatedPaths={/probe}"), "Deployment")
+        if one["metadata"]["name"] == gate_service("chat-fleet")
     ]
     pod = deployment["spec"]["template"]["spec"]
     (container,) = pod["containers"]
@@ -40,6 +42,7 @@ def test_the_pod_is_restricted_and_understands_every_flag(render: Render) -> Non
     known = run.get_command(context, command)  # type: ignore[attr-defined]  # a group has commands
     parsed = known.make_context(command, list(flags), parent=context)
     assert parsed.params["fleet"] == "chat-fleet"
+    assert parsed.params["ungated_path"] == ["/probe"]
     assert pod["terminationGracePeriodSeconds"] > parsed.params["drain_seconds"]
 
 

@@ -13,6 +13,7 @@ import json
 import math
 import zlib
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import Any
 
 import grpc
@@ -22,6 +23,7 @@ from envoy.type.v3 import http_status_pb2
 
 from sluice.gate import wire
 from sluice.gate.desk import Desk
+from sluice.gate.keys import KeySource
 from sluice.gate.lanes import Lane
 from sluice.gate.request import Refusal, Request
 from sluice.gate.retries import KEY_HEADER, RETRY_HEADERS, Attempts
@@ -111,9 +113,10 @@ class Processor(grpc.GenericRpcHandler):  # type: ignore[misc] # grpc is untyped
         terms = lane.terms if lane is not None else None
         fairness = terms.fairness if terms is not None else None
         affinity = terms.affinity if terms is not None else None
-        traced = TRACEPARENT if self._desk.tracer is not None else None
-        keys = (fairness.header if fairness else None, affinity.header if affinity else None, traced)
-        headers = _headers(message, keys)
+        wanted = _WANTED
+        if fairness or affinity or self._desk.tracer is not None:
+            wanted = _wanted(fairness, affinity, traced=self._desk.tracer is not None)
+        headers = _headers(message, wanted)
         if headers.get(":method") != "POST" or headers.get(":path", "").partition("?")[0] in self._ungated:
             why = "NoPrefill"
         elif lane is None or terms is None:
@@ -192,12 +195,19 @@ def is_gated(request_id: str, permille: int) -> bool:
     return permille >= 1000 or zlib.crc32(request_id.encode()) % 1000 < permille
 
 
-def _headers(message: messages.ProcessingRequest, keys: tuple[str | None, ...]) -> dict[str, str]:
+@lru_cache(maxsize=1024)
+def _wanted(fairness: KeySource | None, affinity: KeySource | None, *, traced: bool) -> frozenset[str]:
+    """The headers that matter where a class has keys, or waits are traced."""
+    keys = {source.header for source in (fairness, affinity) if source is not None and source.header}
+    return _WANTED | keys | ({TRACEPARENT} if traced else set())
+
+
+def _headers(message: messages.ProcessingRequest, wanted: frozenset[str]) -> dict[str, str]:
     """The few headers that matter here; the last one of a name counts."""
     found = {}
     for field in message.request_headers.headers.headers:
         key = field.key
-        if key in _WANTED or key in keys:
+        if key in wanted:
             found[key] = (field.raw_value or field.value.encode()).decode("utf-8", "replace")
     return found
 
