@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from envoy.data.accesslog.v3 import accesslog_pb2
+from envoy.extensions.access_loggers.grpc.v3 import als_pb2 as logger_pb2
 from envoy.service.accesslog.v3 import als_pb2
+from google.protobuf import json_format
+from tests.unit.actuate.fleets import fleet
 from tests.unit.gate.worlds import engine, lane, request, terms
 
+from sluice.actuate.envoy_config import bootstrap
 from sluice.gate.access_log import ends
 from sluice.gate.answers import LONGEST_SECONDS, UNREPORTED_SECONDS
 from sluice.gate.engines import Engine, Reading
 from sluice.gate.residents import POLL_SECONDS, Residents
 from sluice.gate.state import Gate
+from sluice.model.fleet import DataPlaneKind, GateUse
 
 SLOTS = 4
 
@@ -152,3 +159,18 @@ def test_entries_of_the_log_name_request_and_replica() -> None:
     message = als_pb2.StreamAccessLogsMessage()
     message.http_logs.log_entry.extend([entry, other])
     assert list(ends(message)) == [("r1", "10.0.0.1:8000"), ("r2", "")]
+
+
+@pytest.mark.parametrize("use", list(GateUse))
+def test_envoy_reports_ends_where_there_is_a_gate_soon_and_from_a_bounded_buffer(use: GateUse) -> None:
+    plane = fleet(DataPlaneKind.ENVOY_FILES)
+    plane = replace(plane, data_plane=replace(plane.data_plane, gate=use, gate_address="127.0.0.1:9002"))
+    (listener,) = bootstrap(plane, "/out")["static_resources"]["listeners"]
+    manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
+    logs = manager.get("access_log", [])
+    assert bool(logs) is (use is not GateUse.DISABLED)
+    for log in logs:
+        document = {name: value for name, value in log["typed_config"].items() if name != "@type"}
+        config = json_format.ParseDict(document, logger_pb2.HttpGrpcAccessLogConfig()).common_config
+        assert 0 < config.buffer_flush_interval.ToSeconds() + config.buffer_flush_interval.nanos / 1e9 <= 0.1
+        assert 0 < config.buffer_size_bytes.value <= 65_536
