@@ -59,8 +59,8 @@ def smallest_conflicts(entry: Problem) -> set[frozenset[str]]:
     return found
 
 
-def test_the_named_conflict_is_one_of_the_smallest_there_are() -> None:
-    wrong, sizes, several = [], [], 0
+def test_every_named_conflict_is_one_of_the_smallest_and_none_is_left_out() -> None:
+    wrong, sizes, several, apart = [], [], 0, 0
     for seed in range(SEEDS):
         entry = demanding(seed)
         if holds(entry, entry.promises):
@@ -70,11 +70,17 @@ def test_the_named_conflict_is_one_of_the_smallest_there_are() -> None:
         assert made is not None
         assert made.conflict is not None
         named = frozenset(made.conflict.promises)
+        sets = [named, *(frozenset(line.split(", ")) for line in made.conflict.others)]
         sizes.append(len(named))
         several += len(smallest) > 1
-        if named not in smallest:
-            wrong.append(f"{seed}: {sorted(named)} is none of {[sorted(names) for names in smallest]}")
+        apart += len(sets) > 1
+        wrong += [f"{seed}: {sorted(names)} is not minimal" for names in sets if names not in smallest]
+        if len(frozenset.union(*sets)) < sum(map(len, sets)):
+            wrong.append(f"{seed}: {sets} overlap")
+        if unseen := [sorted(names) for names in smallest if not names & frozenset.union(*sets)]:
+            wrong.append(f"{seed}: {unseen} are not seen")
     assert not wrong
+    assert apart >= 5, "no instance has conflicts that have nothing in common"
     assert len(sizes) >= 30, "few instances clash"
     assert max(sizes) >= 2, "no conflict is between promises"
     assert several >= 5, "no instance has several conflicts"

@@ -20,7 +20,14 @@ class Output(StrEnum):
 def plan(  # noqa: PLR0913, PLR0917 -- one argument per option of the command
     files: Annotated[list[Path], typer.Option("--files", "-f", help="Manifest files or directories.")],
     more: Annotated[list[Path] | None, typer.Argument(help="More files, so that -f *.yaml works.")] = None,
-    output: Annotated[Output, typer.Option("--output", "-o", help="How to print it.")] = Output.TABLE,
+    output: Annotated[
+        Output,
+        typer.Option(
+            "--output",
+            "-o",
+            help="How to print it; --diff and --sensitivity stand beside the plan in one document.",
+        ),
+    ] = Output.TABLE,
     fleet: Annotated[str | None, typer.Option(help="The fleet to plan, where the files hold several.")] = None,
     replicas: Annotated[
         list[str] | None, typer.Option(help="What if a pool had more or other replicas: pool=+4 or pool=12.")

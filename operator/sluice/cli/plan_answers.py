@@ -18,6 +18,7 @@ from sluice.api.manifests import Manifests
 from sluice.api.resolve import resolve
 from sluice.api.supply import count
 from sluice.cli.manifest_files import read
+from sluice.cli.plan_documents import diff_document, plan_document, sensitivity_document
 from sluice.cli.plan_standing import StandingPlanError, standing_plan
 from sluice.cli.plan_sweep import Swept, draw_sweep, show_sweep, sweep_document
 from sluice.cli.plan_tables import show, show_changes, show_sensitivities
@@ -26,10 +27,9 @@ from sluice.model.plan import Plan
 from sluice.model.reasons import Finding
 from sluice.planning import Outcome, Problem
 from sluice.planning import plan as solve
-from sluice.planning.answer import answer
 from sluice.planning.declared import declared_demand
 from sluice.planning.diff import changes
-from sluice.planning.sensitivity import sensitivities
+from sluice.planning.sensitivity import Sensitivity, sensitivities
 from sluice.planning.whatif import QuestionError, with_demand, with_replicas
 
 
@@ -118,7 +118,7 @@ def _print(planned: list[Planned], request: Request) -> None:
     for entry in planned:
         show(console, entry.fleet, entry.plan)
         if request.sensitivity:
-            show_sensitivities(console, sensitivities(answer(entry.problem, ties=False)))
+            show_sensitivities(console, _sensitivities(entry))
         if request.diff is not None:
             before = standing_plan(request.diff, entry.fleet)
             show_changes(console, before, changes(before, entry.plan))
@@ -129,12 +129,26 @@ def _print(planned: list[Planned], request: Request) -> None:
 
 
 def _document(entry: Planned, request: Request) -> Mapping[str, Any]:
-    """The plan; or, where a sweep is asked for, the sweep."""
-    if request.sweep is None:
-        return entry.plan.model_dump(mode="json", by_alias=True)
-    swept = Swept.of(entry.problem, request.sweep)
-    _draw(swept, request)
-    return sweep_document(swept, entry.fleet.key)
+    """The plan; where a sweep alone is asked for, the sweep; where more is asked, each under its name."""
+    parts: dict[str, Any] = {}
+    if request.sensitivity:
+        parts["sensitivity"] = sensitivity_document(_sensitivities(entry))
+    if request.diff is not None:
+        before = standing_plan(request.diff, entry.fleet)
+        parts["diff"] = diff_document(before, changes(before, entry.plan))
+    if request.sweep is not None:
+        swept = Swept.of(entry.problem, request.sweep)
+        _draw(swept, request)
+        if not parts:
+            return sweep_document(swept, entry.fleet.key)
+        parts["sweep"] = sweep_document(swept, entry.fleet.key)
+    plan = plan_document(entry.plan)
+    return {"plan": plan, **parts} if parts else plan
+
+
+def _sensitivities(entry: Planned) -> tuple[Sensitivity, ...]:
+    """Of the plan as it is made: where promises had to be relaxed, with those as applied."""
+    return () if entry.outcome.applied is None else sensitivities(entry.outcome.applied)
 
 
 def _draw(swept: Swept, request: Request) -> None:

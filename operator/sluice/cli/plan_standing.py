@@ -41,9 +41,11 @@ def standing_plan(where: str, fleet: Fleet) -> Plan:
 
 
 def _read(where: str, document: Any) -> Plan:
-    """A plan document, or the ConfigMap that holds one."""
+    """A plan document, the ConfigMap that holds one, or what ``-o json`` printed with more beside the plan."""
     if isinstance(document, Mapping) and document.get("kind") == "ConfigMap":
         return _of_config_map(where, document)
+    if isinstance(document, Mapping) and "plan" in document:
+        return _read(where, document["plan"])
     try:
         return Plan.model_validate(document)
     except ValidationError as error:

@@ -59,7 +59,7 @@ def show_sweep(console: Console, swept: Swept) -> None:
             table.add_row(f"{value:.4g}", "no plan")
             continue
         share = plan.value_per_second / best if best > 0 else 1.0
-        conflict = "" if plan.conflict is None else ", ".join(plan.conflict.promises)
+        conflict = "; ".join(_conflicts(plan))
         table.add_row(f"{value:.4g}", f"{plan.value_per_second:.6g}", f"{share:.1%}", conflict, *_served(plan, names))
     console.print(table)
 
@@ -84,9 +84,15 @@ def _point(value: float, plan: Plan | None, swept: Swept) -> dict[str, Any]:
         "shareOfBest": plan.value_per_second / swept.best if swept.best > 0 else 1.0,
         "served": dict(zip(names, _shares(plan, names), strict=True)),
         "conflict": [] if plan.conflict is None else list(plan.conflict.promises),
+        "otherConflicts": [] if plan.conflict is None else list(plan.conflict.others),
         "relaxed": [] if plan.conflict is None else list(plan.conflict.relaxed),
         "valuePerReplicaHour": {pool.name: pool.value_per_replica_hour for pool in plan.pools},
     }
+
+
+def _conflicts(plan: Plan) -> list[str]:
+    """Every set of promises that cannot hold together."""
+    return [] if plan.conflict is None else [", ".join(plan.conflict.promises), *plan.conflict.others]
 
 
 def _served(plan: Plan, names: list[str]) -> list[str]:

@@ -48,6 +48,8 @@ def _show_conflict(console: Console, plan: Plan) -> None:
     if conflict is None:
         return
     console.print(f"[bold]These promises cannot hold together:[/bold] {escape(', '.join(conflict.promises))}")
+    for other in conflict.others:
+        console.print(f"[bold]Nor can these:[/bold] {escape(other)}")
     for remedy in conflict.remedies:
         console.print(f"  {remedy}", markup=False)
     console.print(f"  planned meanwhile: {escape('; '.join(conflict.relaxed))}")

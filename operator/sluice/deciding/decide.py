@@ -187,7 +187,8 @@ def _says_the_same(standing: Plan, wanted: Plan, band: float) -> bool:
 
 
 def _given_up(plan: Plan) -> tuple[str, ...]:
-    return () if plan.conflict is None else plan.conflict.promises
+    """Every conflict, not the first alone."""
+    return () if plan.conflict is None else (*plan.conflict.promises, *plan.conflict.others)
 
 
 def _solved(plan: Plan, outcome: Outcome) -> Finding:

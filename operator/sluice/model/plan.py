@@ -164,8 +164,16 @@ class ConflictPlan(Document):
     """Promises that cannot hold together, and what was done about it."""
 
     promises: tuple[Line, ...] = Field(max_length=64, description="A minimal set of promises that cannot all hold.")
+    others: tuple[Line, ...] = Field(
+        default=(),
+        max_length=16,
+        description="Further minimal sets, which have no promise in common with it or with each other: names, one "
+        "set a line.",
+    )
     remedies: tuple[Line, ...] = Field(
-        default=(), max_length=64, description="For each: the least relaxation that alone would do, in words."
+        default=(),
+        max_length=64,
+        description="For each promise of these sets: the least relaxation that alone ends its conflict, in words.",
     )
     relaxed: tuple[Line, ...] = Field(default=(), max_length=64, description="What the plan relaxed, in words.")
     cost_per_second: float = Field(

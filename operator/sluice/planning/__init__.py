@@ -20,13 +20,15 @@ from sluice.model.plan import ConflictPlan, Verdict
 from sluice.model.reasons import Reason
 from sluice.planning.answer import Answer, answer
 from sluice.planning.compose import compose
-from sluice.planning.conflict import SMALLEST_MARGIN, minimal_set, quantity, relaxed, remedy, within_reach
+from sluice.planning.conflict import SMALLEST_MARGIN, Relaxation, minimal_sets, quantity, relaxed, remedy, within_reach
 from sluice.planning.outcome import Outcome
 from sluice.planning.problem import Fault, Problem
 from sluice.planning.promises import PromiseKind
 
 __all__ = ["Fault", "Outcome", "Problem", "plan"]
 
+_LONGEST_LINE = 512
+"""Characters of one entry of a list in the plan."""
 _LARGEST_MARGIN = 1e-4
 """Relative room beyond the least relaxation at which looking for a feasible plan ends."""
 
@@ -40,7 +42,7 @@ def plan(problem: Problem, *, now: float) -> Outcome:
     if found.solution.verdict is Verdict.INFEASIBLE and any(promise.hard for promise in problem.promises):
         found, conflict = _without_conflict(reachable)
     elif reachable is not problem and found.is_optimal:
-        conflict = _report(reachable, found, ())
+        conflict = _report(reachable, found)
     if not found.solution.verdict.may_actuate:
         reason = Reason.INFEASIBLE if found.solution.verdict is Verdict.INFEASIBLE else Reason.SOLVER_FAILED
         return Outcome(
@@ -63,6 +65,7 @@ def plan(problem: Problem, *, now: float) -> Outcome:
         certificate=certificate,
         notes=(*found.notes, *problem.notes),
         answer=found if conflict is None else None,
+        applied=found,
     )
 
 
@@ -93,23 +96,29 @@ def _without_conflict(problem: Problem) -> tuple[Answer, ConflictPlan | None]:
         found = answer(feasible)
     if not found.is_optimal:
         return found, None
-    clash = minimal_set(relaxation)
-    remedies = tuple(remedy(relaxation, promise) for promise in clash)
-    return found, _report(feasible, found, tuple(promise.name for promise in clash), remedies)
+    return found, _report(feasible, found, relaxation)
 
 
-def _report(problem: Problem, found: Answer, clash: tuple[str, ...], remedies: tuple[str, ...] = ()) -> ConflictPlan:
+def _report(problem: Problem, found: Answer, relaxation: Relaxation | None = None) -> ConflictPlan:
     """What clashes, what was relaxed in ``problem``, and what the promises cost as applied."""
+    clashes = () if relaxation is None else minimal_sets(relaxation)
+    named = {promise.name for clash in clashes for promise in clash}
+    remedies = tuple(
+        remedy(relaxation, promise, [other for apart in clashes if apart is not clash for other in apart])
+        for clash in clashes
+        for promise in clash
+        if relaxation is not None
+    )
     free = answer(replace(problem, promises=tuple(p for p in problem.promises if not p.hard)), ties=False)
     changed = [promise for promise in problem.promises if promise.asked is not None]
     alone = tuple(
         f"{promise.name}: the fastest prefill alone takes {quantity(promise, promise.target)}"
         for promise in changed
-        if promise.name not in clash and promise.kind is PromiseKind.TTFT
+        if promise.name not in named and promise.kind is PromiseKind.TTFT
     )
     return ConflictPlan(
-        # One minimal set: where there are several conflicts, the others are among what was relaxed.
-        promises=(clash or tuple(promise.name for promise in changed))[:64],
+        promises=tuple(promise.name for promise in (clashes[0] if clashes else changed))[:64],
+        others=tuple(_line([promise.name for promise in clash]) for clash in clashes[1:]),
         remedies=(*remedies, *alone)[:64],
         relaxed=tuple(
             f"{promise.name}: {quantity(promise, promise.asked)} relaxed to {quantity(promise, promise.target)}"
@@ -120,8 +129,15 @@ def _report(problem: Problem, found: Answer, clash: tuple[str, ...], remedies: t
     )
 
 
+def _line(names: list[str]) -> str:
+    """Names with commas, as many as a line of the plan has room for."""
+    text = ", ".join(names)
+    return text if len(text) <= _LONGEST_LINE else text[: _LONGEST_LINE - 1] + "\u2026"
+
+
 def _conflict_message(conflict: ConflictPlan) -> str:
+    sets = "; nor can ".join((", ".join(conflict.promises), *conflict.others))
     return (
-        f"these promises cannot hold together: {', '.join(conflict.promises)}; planned meanwhile with "
+        f"these promises cannot hold together: {sets}; planned meanwhile with "
         f"{'; '.join(conflict.relaxed)}; the promises as applied cost {conflict.cost_per_second:.4g} per second"
     )

@@ -4,7 +4,7 @@ Nobody is told "infeasible". Every hard promise gets a slack in its own unit, an
 are made small in the declared order of sacrifice: first those of the most important
 promises, then, with these held, those of the next, the least important last. Within one
 level what is worth least gives way: violations count by the money of the requests they
-concern. The plan is then the best one that keeps the promises as relaxed. Beside it stand a
+concern. The plan is then the best one that keeps the promises as relaxed. Beside it stand
 minimal set of promises that cannot all hold (found by leaving out one after the other), and
 for each of them the least relaxation that alone would do.
 """
@@ -19,6 +19,7 @@ import numpy as np
 
 from sluice.planning.formulate import Formulation, formulate
 from sluice.planning.groups import equal_pools
+from sluice.planning.pool_rows import prefill_seconds
 from sluice.planning.problem import Problem
 from sluice.planning.program import Vector
 from sluice.planning.promise_rows import PromiseRow, reachable_target
@@ -31,6 +32,8 @@ SMALLEST_MARGIN = 1e-7
 """How much further than the least relaxation a promise is relaxed, relative: the next solve rounds too."""
 _MOST_FILTERED = 64
 """Largest set of suspects that is reduced to a minimal one."""
+_MOST_SETS = 16
+"""Independent conflicts that are told apart."""
 
 
 class Relaxation:
@@ -44,6 +47,20 @@ class Relaxation:
         }
         self.slacks: tuple[int, ...] = tuple(self._entries)
         self._worth = {slack: self._money(entry) for slack, entry in self._entries.items()}
+
+    def without(self, promises: Collection[Promise]) -> Relaxation:
+        """The same for the problem without some promises."""
+        left = tuple(promise for promise in self.problem.promises if not _among(promise, promises))
+        return Relaxation(replace(self.problem, promises=left))
+
+    @property
+    def rowless(self) -> list[Promise]:
+        """Promises that only close pools: the TTFT of those who wait for ever."""
+        return [
+            entry.promise
+            for entry in self.formulation.promises
+            if entry.promise.hard and entry.promise.kind is PromiseKind.TTFT and entry.row is None
+        ]
 
     def worth(self, slack: int) -> float:
         """Money per second that one unit of the violation ``slack`` concerns."""
@@ -170,23 +187,38 @@ def _with_target(problem: Problem, promise: Promise, target: float) -> Problem:
     return replace(problem, promises=promises)
 
 
-def minimal_set(relaxation: Relaxation) -> tuple[Promise, ...]:
-    """A set of hard promises that cannot all hold, although they can as soon as any one is left out."""
+def minimal_sets(relaxation: Relaxation) -> tuple[tuple[Promise, ...], ...]:
+    """Sets of hard promises that cannot all hold, although each can as soon as any one of it is left out.
+
+    No promise is in two of them: once a set is found it is looked for more among the others, so
+    that conflicts that have nothing to do with each other are all named.
+    """
+    found: list[tuple[Promise, ...]] = []
+    while len(found) < _MOST_SETS and (clash := _minimal(relaxation)):
+        found.append(clash)
+        # A promise shapes the program beyond its row (a TTFT closes pools), so the rest is stated anew.
+        relaxation = relaxation.without(clash)
+    return tuple(found)
+
+
+def _minimal(relaxation: Relaxation) -> tuple[Promise, ...]:
+    """One minimal set of promises that cannot hold together; empty where all can."""
     everything = relaxation.least(relaxation.slacks, {})
-    if not everything.verdict.may_actuate:
+    if not everything.verdict.may_actuate or not _is_violated(relaxation, everything):
         return ()
     suspects = [
-        slack
+        relaxation.entry(slack).promise
         for slack in relaxation.slacks
         if abs(_row_price(relaxation, slack, everything)) > _NOTHING
         or relaxation.violation(slack, everything.primal) > 0
     ]
+    suspects += relaxation.rowless
     if len(suspects) <= _MOST_FILTERED:
-        for slack in tuple(suspects):
-            rest = [other for other in suspects if other != slack]
+        for promise in tuple(suspects):
+            rest = [other for other in suspects if other is not promise]
             if _clash(relaxation, rest):
                 suspects = rest
-    return tuple(relaxation.entry(slack).promise for slack in suspects[:_MOST_FILTERED])
+    return tuple(suspects[:_MOST_FILTERED])
 
 
 def _row_price(relaxation: Relaxation, slack: int, solution: Solution) -> float:
@@ -197,23 +229,56 @@ def _row_price(relaxation: Relaxation, slack: int, solution: Solution) -> float:
     return 0.0 if entry.row is None else float(solution.dual[entry.row]) * step
 
 
-def _clash(relaxation: Relaxation, slacks: list[int]) -> bool:
-    """Whether the promises of ``slacks`` alone cannot all hold."""
-    if not slacks:
+def _clash(relaxation: Relaxation, promises: Collection[Promise]) -> bool:
+    """Whether ``promises`` alone cannot all hold."""
+    alone = relaxation.without([p for p in relaxation.problem.promises if p.hard and not _among(p, promises)])
+    if not alone.slacks:
         return False
-    solution = relaxation.least(slacks, {})
-    return not solution.verdict.may_actuate or any(relaxation.violation(slack, solution.primal) > 0 for slack in slacks)
+    solution = alone.least(alone.slacks, {})
+    return not solution.verdict.may_actuate or _is_violated(alone, solution)
 
 
-def remedy(relaxation: Relaxation, promise: Promise) -> str:
-    """The least relaxation of ``promise`` that alone would do, in words."""
+def _is_violated(relaxation: Relaxation, solution: Solution) -> bool:
+    return any(relaxation.violation(slack, solution.primal) > 0 for slack in relaxation.slacks)
+
+
+def _among(promise: Promise, promises: Collection[Promise]) -> bool:
+    """Whether it is one of them: by identity, for two may be equal."""
+    return any(promise is other for other in promises)
+
+
+def remedy(relaxation: Relaxation, promise: Promise, elsewhere: Collection[Promise] = ()) -> str:
+    """The least relaxation of ``promise`` that alone would end its conflict, in words.
+
+    ``elsewhere`` are the promises of other conflicts, which have remedies of their own.
+    """
+    if _among(promise, relaxation.rowless):
+        return _slower_prefill(relaxation, promise, elsewhere)
     (slack,) = (s for s in relaxation.slacks if relaxation.entry(s).promise is promise)
-    others = {other: 0.0 for other in relaxation.slacks if other != slack}
+    others = {
+        other: 0.0
+        for other in relaxation.slacks
+        if other != slack and not _among(relaxation.entry(other).promise, elsewhere)
+    }
     solution = relaxation.least([slack], others)
     if not solution.verdict.may_actuate:
         return f"{promise.name}: no relaxation of it alone would do"
     target = _target_after(relaxation, slack, float(solution.primal[slack]), solution.primal)
     return f"{promise.name}: {quantity(promise, promise.target)} to {quantity(promise, target)} would do"
+
+
+def _slower_prefill(relaxation: Relaxation, promise: Promise, elsewhere: Collection[Promise]) -> str:
+    """The same for a promise that only closes pools: the target that opens enough of them."""
+    problem = relaxation.problem
+    (uncached,) = (c.uncached_prompt_tokens for c in problem.classes if c.name == promise.class_name)
+    for target in sorted({prefill_seconds(group, uncached) for group in equal_pools(problem)}):
+        if target > promise.target:
+            changed = _retargeted(promise, target)
+            promises = tuple(changed if p is promise else p for p in problem.promises if not _among(p, elsewhere))
+            loose = Relaxation(replace(problem, promises=promises))
+            if not _clash(loose, promises):
+                return f"{promise.name}: {quantity(promise, promise.target)} to {quantity(promise, target)} would do"
+    return f"{promise.name}: no relaxation of it alone would do"
 
 
 def quantity(promise: Promise, value: float) -> str:

@@ -28,6 +28,9 @@ class Outcome:
     answer: Answer | None = None
     """The corner behind the plan, for the test whether a re-solve can matter; None where promises were relaxed."""
 
+    applied: Answer | None = None
+    """The corner behind the plan, promises as applied: for asking it how it leans on its estimates."""
+
     @property
     def may_actuate(self) -> bool:
         """Whether the plan may be written to a data plane."""

@@ -17,7 +17,7 @@ from sluice.model.demand import ClassDemand, Demand
 from sluice.model.fleet import Charging, ExternalPrices, Fleet, Pool, WorkloadClass
 from sluice.model.snapshot import PoolSupply
 from sluice.planning.modes import Mode, modes_of_law
-from sluice.planning.promises import Promise, PromiseKind, promises_of
+from sluice.planning.promises import Promise, PromiseKind, promises_of, remarks_on
 from sluice.planning.tables import mean_context, modes_of_table
 
 
@@ -146,7 +146,7 @@ class Problem:
             promises=promises_of(fleet, workloads),
             charge_replicas=fleet.charge_replicas,
             caution=fleet.caution,
-            notes=tuple(notes),
+            notes=(*notes, *remarks_on(fleet, workloads)),
         )
         return problem._leaving_room(demand.unmatched_rate)
 

@@ -132,6 +132,19 @@ def promises_of(fleet: Fleet, classes: Sequence[WorkloadClass]) -> tuple[Promise
     return tuple(_placed(promise, order) for promise in found)
 
 
+def remarks_on(fleet: Fleet, classes: Sequence[WorkloadClass]) -> Iterator[str]:
+    """What is declared and planned otherwise, or not at all, for the reader of the plan."""
+    made = {promise.name for promise in promises_of(fleet, classes)}
+    for name in fleet.sacrifice_order:
+        if name not in made:
+            yield f"sacrificeOrder names {name}, which nobody promised: passed over"
+    for owner, slis in ((None, fleet.objectives), *((workload.name, workload.slis) for workload in classes)):
+        for sli in slis:
+            if sli.signal is SliSignal.TPOT and sli.statistic is SliStatistic.WITHIN_FRACTION:
+                name = "tpot" if owner is None else f"tpot:{owner}"
+                yield f"{name} is planned as a mean over tokens: the fluid model knows no share that keeps it"
+
+
 def _of_class(workload: WorkloadClass) -> Iterator[Promise]:
     importance = _TIERS[workload.tier]
     if workload.guaranteed_share > 0:

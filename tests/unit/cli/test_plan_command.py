@@ -85,6 +85,46 @@ def test_what_if_and_diff_say_what_changes(tmp_path: Path) -> None:
     assert "pool a100" in other.stdout
 
 
+@pytest.mark.parametrize("output", ["json", "yaml"])
+def test_diff_and_sensitivity_are_documents_too(tmp_path: Path, output: str) -> None:
+    sample = ["plan", "-f", str(SAMPLES / "two-class"), "-o", output]
+    before = tmp_path / "before"
+    before.write_text(RUNNER.invoke(application, [*sample, "--sensitivity"]).stdout)
+    asked = [*sample, "--diff", str(before), "--sensitivity", "--demand", "decode-heavy=x0.5"]
+    document = yaml.safe_load(RUNNER.invoke(application, asked).stdout)
+    old = yaml.safe_load(before.read_text())
+    assert set(old) == {"plan", "sensitivity"}
+    assert set(document) == {"plan", "sensitivity", "diff"}
+    assert Plan.model_validate(document["plan"]).plan_id != old["plan"]["planId"]
+    assert document["diff"]["planId"] == old["plan"]["planId"]
+    changed = {(change["subject"], change["field"]) for change in document["diff"]["changes"]}
+    assert ("class decode-heavy", "offered/s") in changed
+    first = document["sensitivity"][0]
+    assert first["class"] == "decode-heavy"
+    assert first["sameClassesServedFrom"] <= 0.5 * old["plan"]["classes"][0]["arrivalRate"]
+    assert first["sameClassesServedTo"] is None or first["sameClassesServedTo"] > first["sameClassesServedFrom"]
+
+
+def test_sensitivity_of_a_plan_with_relaxed_promises(tmp_path: Path) -> None:
+    text = (SAMPLES / "two-class" / "two-class.yaml").read_text()
+    promise = "slis:\n  - {signal: TTFT, statistic: Mean, targetMilliseconds: 300, hardness: Hard}\n"
+    clashing = tmp_path / "clashing.yaml"
+    clashing.write_text(_with_promises(text, promise))
+    result = RUNNER.invoke(application, ["plan", "-f", str(clashing), "--sensitivity", "-o", "json"])
+    document = json.loads(result.stdout)
+    assert document["plan"]["conflict"]["promises"]
+    assert len(document["sensitivity"]) == len(document["plan"]["classes"])
+
+
+def _with_promises(text: str, promise: str) -> str:
+    """Every WorkloadClass with one more promise."""
+    documents = [document for document in yaml.safe_load_all(text) if document]
+    for document in documents:
+        if document["kind"] == "WorkloadClass":
+            document["spec"] |= yaml.safe_load(promise)
+    return yaml.safe_dump_all(documents)
+
+
 def test_diff_reads_the_plan_config_map(tmp_path: Path) -> None:
     sample = ["plan", "-f", str(SAMPLES / "two-class")]
     text = RUNNER.invoke(application, [*sample, "-o", "json"]).stdout

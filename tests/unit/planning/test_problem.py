@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from sluice.model.demand import ClassDemand, Demand, Estimate
-from sluice.model.fleet import ExternalPrices, Fleet, Pool, WorkloadClass
+from sluice.model.fleet import (
+    ExternalPrices,
+    Fleet,
+    Hardness,
+    Pool,
+    Sli,
+    SliSignal,
+    SliStatistic,
+    WorkloadClass,
+)
 from sluice.model.law import IterationLaw, MeasuredPoint
 from sluice.model.signal import Source
 from sluice.model.snapshot import PoolSupply
@@ -137,3 +147,36 @@ def test_more_computed_than_sent_is_noise_and_no_patience_at_all_is_a_fault() ->
     )
     assert problem.classes[0].uncached_prompt_tokens == 100.0
     assert [(fault.subject, fault.field) for fault in problem.faults()] == [("WorkloadClass/chat", "abandonmentRate")]
+
+
+@pytest.mark.parametrize(
+    ("fleet", "workload", "words"),
+    [
+        pytest.param(
+            {"sacrifice_order": ("ttft:chat", "served:nobody")},
+            {"slis": (Sli(signal=SliSignal.TTFT, statistic=SliStatistic.MEAN, target_seconds=2.0, fraction=None,
+                          hardness=Hardness.HARD, penalty=0.0),)},
+            ("sacrificeOrder names served:nobody, which nobody promised: passed over",),
+            id="a name in the order of sacrifice that nobody promised is passed over, and said",
+        ),
+        pytest.param(
+            {},
+            {"slis": (Sli(signal=SliSignal.TPOT, statistic=SliStatistic.WITHIN_FRACTION, target_seconds=0.05,
+                          fraction=0.9, hardness=Hardness.HARD, penalty=0.0),)},
+            ("tpot:chat is planned as a mean over tokens: the fluid model knows no share that keeps it",),
+            id="a share of token times is planned as their mean, and said",
+        ),
+        pytest.param({}, {}, (), id="nothing to say"),
+    ],
+)  # fmt: skip
+def test_what_is_declared_and_planned_otherwise_is_said_on_the_plan(
+    fleet: dict[str, Any], workload: dict[str, Any], words: tuple[str, ...]
+) -> None:
+    chat = replace(CHAT, **workload)
+    problem = Problem.of(
+        Fleet(namespace="default", name="fleet", pools=(POOL,), **fleet), [chat], declared_demand([chat]),
+        [PoolSupply(pool="only", ready=1, source=Source.ENDPOINTS)],
+    )  # fmt: skip
+    made = plan(problem, now=0.0).plan
+    assert made is not None
+    assert made.notes == words

@@ -127,6 +127,25 @@ def test_a_prefill_longer_than_its_promise_is_named(paper_instance: Instance) ->
     assert outcome.plan.promises[1].applied_target == pytest.approx(12 * 0.033272)
 
 
+def test_conflicts_that_have_nothing_in_common_are_all_told(paper_instance: Instance) -> None:
+    """Each class has a pool of its own that cannot serve it: neither conflict has to do with the other."""
+    problem = paper_instance(pools=2, rate=5.0)
+    modes = problem.pools[0].modes
+    pools = tuple(replace(pool, modes=modes, cost_per_hour=float(k)) for k, pool in enumerate(problem.pools))
+    classes = tuple(replace(entry, pools=(pool.name,)) for entry, pool in zip(problem.classes, pools, strict=True))
+    outcome = outcome_of(replace(problem, pools=pools, classes=classes), *both(PromiseKind.SERVED, 1.0))
+    assert outcome.plan is not None
+    conflict = outcome.plan.conflict
+    assert conflict is not None
+    assert {conflict.promises, *((line,) for line in conflict.others)} == {
+        ("served:decode-heavy",),
+        ("served:prefill-heavy",),
+    }
+    assert [words.endswith("would do") for words in conflict.remedies] == [True, True]
+    assert "no relaxation" not in "".join(conflict.remedies)
+    assert all(name in outcome.message for name in ("served:decode-heavy", "served:prefill-heavy"))
+
+
 def test_a_soft_promise_pays_what_it_misses(paper_instance: Instance) -> None:
     """One more request of the rationed class earns nothing; at 1000 a missing share of 1 % is worth serving it."""
     floor = Promise(kind=PromiseKind.SERVED, class_name="decode-heavy", target=1.0, hard=False, penalty=0.0)
