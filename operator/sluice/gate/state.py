@@ -69,16 +69,17 @@ class Gate:
         """A request's headers came; its lane must be one of the terms'."""
         effects = Effects([], [])
         lane = self.lanes[request.lane]
-        if request.lane in self.terms.closed:
-            effects.refusals.append(refuse(lane, request, Refused.CLASS_CLOSED))
-            return effects
+        closed = request.lane in self.terms.closed
         if not (self.holds and request.gated):
             open_ = self._open_for(lane, now)
             # Not held; what an exact gate would have done is counted.
-            request.would_wait = not open_ or lane.waiting > 0
+            request.would_wait = closed or not open_ or lane.waiting > 0
             engine = self._place(lane, request, open_ or self._usable(lane), now)
             self._table.accrue(now)
             self._start(lane, request, engine, now, effects)
+            return effects
+        if closed:
+            effects.refusals.append(refuse(lane, request, Refused.CLASS_CLOSED))
             return effects
         if not self._queued and self._start_at_once(lane, request, now, effects):
             return effects

@@ -189,6 +189,14 @@ def test_only_a_class_closed_by_plan_and_owner_is_refused_as_closed() -> None:
     assert gate.on_arrival(request(1), 0.0).refusals[0].reason is Refused.CLASS_CLOSED
 
 
+@pytest.mark.parametrize("gated", [pytest.param(True, id="in shadow"), pytest.param(False, id="outside the share")])
+def test_a_closed_class_passes_where_nothing_is_enforced(gated: bool) -> None:
+    gate = Gate(terms(lane("chat"), closed=frozenset({"chat"})), holds=not gated)
+    one = request(1, gated=gated)
+    assert gate.on_arrival(one, 0.0).starts == [one]
+    assert one.would_wait
+
+
 def test_a_class_that_is_gone_and_an_engine_that_is_gone_lose_nobody() -> None:
     gate = Gate(terms(lane("chat"), lane("code")))
     for number in (1, 2):
