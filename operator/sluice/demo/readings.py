@@ -39,9 +39,9 @@ class Reading:
         target = self.targets.get(name)
         if target is None:
             return "-"
-        if target.rate_limit is not None:
-            return f"{target.rate_limit:.1f}/s"
-        return "-" if target.in_flight_limit is None else f"{target.in_flight_limit} in flight"
+        words = [] if target.rate_limit is None else [f"{target.rate_limit:.1f}/s"]
+        words += [] if target.in_flight_limit is None else [f"{target.in_flight_limit} in flight"]
+        return ", ".join(words) or "-"
 
     def limits(self, name: str) -> bool:
         """Whether class ``name`` has a limit."""
