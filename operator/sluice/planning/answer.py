@@ -8,11 +8,11 @@ import numpy as np
 
 from sluice.model.plan import Verdict
 from sluice.planning.certificate import Certificate, certify
+from sluice.planning.comparison_rows import slot_ratio
 from sluice.planning.formulate import Formulation, formulate
 from sluice.planning.opening import opening
 from sluice.planning.pace import Paces, at_best, best_paces, excesses, paces, stays, tied
 from sluice.planning.problem import Problem
-from sluice.planning.promise_rows import slot_ratio
 from sluice.planning.promises import PromiseKind
 from sluice.planning.refine import at_corner
 from sluice.planning.solver import Basis, Effort, Solution, solve

@@ -22,7 +22,8 @@ from sluice.planning.groups import equal_pools
 from sluice.planning.pool_rows import prefill_seconds
 from sluice.planning.problem import Problem
 from sluice.planning.program import Vector
-from sluice.planning.promise_rows import PromiseRow, reachable_target
+from sluice.planning.promise_place import PromiseRow
+from sluice.planning.promise_rows import reachable_target
 from sluice.planning.promises import Promise, PromiseKind
 from sluice.planning.solver import Effort, Solution, solve
 

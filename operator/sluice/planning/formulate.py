@@ -66,11 +66,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sluice.planning.class_data import ClassData
 from sluice.planning.groups import PoolGroup, equal_pools
-from sluice.planning.pool_rows import ClassData, PoolColumns, add_pool
+from sluice.planning.pool_rows import PoolColumns, add_pool
 from sluice.planning.problem import Problem
 from sluice.planning.program import Block, Program, ProgramBuilder
-from sluice.planning.promise_rows import PromiseRow, add_promises, needs_batches_of_their_own, too_slow
+from sluice.planning.promise_place import PromiseRow
+from sluice.planning.promise_rows import add_promises, needs_batches_of_their_own, too_slow
 
 ADMISSION = "(1) admission"
 

@@ -7,12 +7,13 @@ import math
 import numpy as np
 
 from sluice.model.plan import PromisePlan
+from sluice.planning.comparison_rows import slot_ratio
 from sluice.planning.decode import PoolSplit
 from sluice.planning.formulate import Formulation
 from sluice.planning.latency import Latency
 from sluice.planning.pool_rows import prefill_seconds
 from sluice.planning.program import Vector
-from sluice.planning.promise_rows import PromiseRow, slot_ratio
+from sluice.planning.promise_place import PromiseRow
 from sluice.planning.promises import PromiseKind
 from sluice.planning.solver import Solution
 

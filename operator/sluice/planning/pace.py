@@ -21,11 +21,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from sluice.planning.class_data import ClassData
 from sluice.planning.decode import PoolSplit, split
 from sluice.planning.formulate import Formulation
 from sluice.planning.groups import PoolGroup, equal_pools
 from sluice.planning.latency import latencies
-from sluice.planning.pool_rows import ClassData
 from sluice.planning.problem import Problem
 from sluice.planning.program import Vector
 from sluice.planning.promises import PromiseKind

@@ -10,99 +10,19 @@ plan of the others with it unseen.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from sluice.model.demand import ClassDemand, Demand
-from sluice.model.fleet import Charging, ExternalPrices, Fleet, Pool, WorkloadClass
+from sluice.model.fleet import Charging, Fleet, Pool, WorkloadClass
 from sluice.model.snapshot import PoolSupply
+from sluice.planning.faults import Fault, faults_of
+from sluice.planning.inputs import ClassInput, PoolInput
 from sluice.planning.modes import Mode, modes_of_law
-from sluice.planning.promises import Promise, PromiseKind, promises_of, remarks_on
+from sluice.planning.promises import Promise, promises_of, remarks_on
 from sluice.planning.tables import mean_context, modes_of_table
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fault:
-    """One number or reference that cannot be planned with."""
-
-    subject: str
-    """``Pool/name``, ``WorkloadClass/name`` or ``InferenceFleet/name``."""
-    field: str
-    message: str
-
-    def __str__(self) -> str:
-        return f"{self.subject}: {self.field}: {self.message}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PoolInput:
-    """One pool as the program sees it."""
-
-    name: str
-    ready: int
-    """Replicas that can serve."""
-    engines_per_replica: int = 1
-    reserved: float = 0.0
-    """Engines' worth of capacity that traffic of no class takes."""
-    modes: tuple[Mode, ...]
-    """The working points that a replica may spend its time in; none for an external API."""
-    cost_per_hour: float = 0.0
-    """Money per replica and hour; enters the objective where the problem charges replicas."""
-    kv_token_capacity: float | None = None
-    """Tokens that one engine's KV cache holds; None: slots bind first."""
-    decodes_move: bool = True
-    """Whether a request may decode on another engine than the one that prefilled it, as the paper has it."""
-    transfer_seconds_per_token: float = 0.0
-    """Time a solo slot is held per prompt token while a request's KV cache moves to it."""
-    transfer_cost_per_token: float = 0.0
-    """Money per prompt token that moves."""
-    external: ExternalPrices | None = None
-    """Set: an API paid per token, with no capacity of ours."""
-
-    @property
-    def replicas(self) -> float:
-        """Engines the plan may fill: the paper's n."""
-        return max(0.0, self.ready * self.engines_per_replica - self.reserved)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClassInput:
-    """One class as the program sees it; rates are of the whole fleet."""
-
-    name: str
-    rate: float
-    """Offered requests per second (the paper's lambda times n)."""
-    prompt_tokens: float
-    """Mean prompt tokens: what is paid for (the paper's P)."""
-    uncached_prompt_tokens: float
-    """Mean prompt tokens that must be computed: what takes prefill capacity."""
-    output_tokens: float
-    """Mean output tokens (the paper's D)."""
-    tokens_per_step: float = 1.0
-    """Output tokens per decode step; above 1 with speculative decoding."""
-    abandonment_rate: float = 0.0
-    """The paper's theta, per second; 0: clients wait for ever, what is not admitted is refused."""
-    prompt_token_price: float
-    output_token_price: float
-    pools: tuple[str, ...] = ()
-    """Pools the class may use; empty: all."""
-    closable: bool = False
-    rate_spread: float = 0.0
-    """How far the rate may be off either way, relative: the box of the robust plan."""
-
-    @property
-    def decode_steps(self) -> float:
-        """Decode steps of one request."""
-        return self.output_tokens / self.tokens_per_step
-
-    @property
-    def value(self) -> float:
-        """Money for one complete request (the paper's w, equation (21))."""
-        return self.prompt_token_price * self.prompt_tokens + self.output_token_price * self.output_tokens
-
-    def may_use(self, pool: str) -> bool:
-        """Whether the class may be served by ``pool``."""
-        return not self.pools or pool in self.pools
+__all__ = ["ClassInput", "Fault", "PoolInput", "Problem"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,7 +72,7 @@ class Problem:
 
     def faults(self) -> tuple[Fault, ...]:
         """Everything that keeps this problem from being planned, in the order of its parts."""
-        return (*self._fleet_faults(), *self._pool_faults(), *self._class_faults(), *self._promise_faults())
+        return faults_of(self.fleet, self.pools, self.classes, self.promises)
 
     def _leaving_room(self, unmatched_rate: float) -> Problem:
         """Take the capacity of traffic that matches no class off the pools, at the classes' mean lengths."""
@@ -177,132 +97,6 @@ class Problem:
         taken = sum(pool.reserved for pool in pools)
         note = f"{unmatched_rate:.3g} requests/s match no class: {taken:.3g} engines are left to them"
         return replace(self, pools=tuple(pools), notes=(*self.notes, note))
-
-    def _fleet_faults(self) -> Iterator[Fault]:
-        subject = f"InferenceFleet/{self.fleet.rpartition('/')[2]}"
-        if not self.classes:
-            yield Fault(subject=subject, field="classes", message="no class to plan for; apply a WorkloadClass")
-        if not self.pools:
-            yield Fault(subject=subject, field="spec.pools", message="no pool to plan on")
-        for kind, names in (
-            ("pool", [pool.name for pool in self.pools]),
-            ("class", [entry.name for entry in self.classes]),
-        ):
-            for name in sorted(
-                {name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else ()
-            ):
-                yield Fault(subject=subject, field="name", message=f"two {kind} entries are called {name!r}")
-
-    def _pool_faults(self) -> Iterator[Fault]:
-        for pool in self.pools:
-            subject = f"Pool/{pool.name}"
-            for field, number in _pool_numbers(pool):
-                if number is not None and not 0 <= number < math.inf:
-                    yield Fault(
-                        subject=subject, field=field, message=f"is {number}, must be a finite number, at least 0"
-                    )
-            if pool.engines_per_replica < 1:
-                yield Fault(subject=subject, field="enginesPerReplica", message="must be at least 1")
-            if pool.external is None:
-                for message in _mode_faults(pool.modes):
-                    yield Fault(subject=subject, field="modes", message=message)
-
-    def _class_faults(self) -> Iterator[Fault]:
-        known = {pool.name for pool in self.pools}
-        for entry in self.classes:
-            if _is_sound(entry):
-                continue
-            subject = f"WorkloadClass/{entry.name}"
-            for field, number, positive in _class_numbers(entry):
-                if not 0 <= number < math.inf or (positive and number == 0):
-                    wanted = "above 0" if positive else "at least 0"
-                    yield Fault(subject=subject, field=field, message=f"is {number}, must be a finite number {wanted}")
-            if not 0 <= entry.rate_spread <= 1:
-                yield Fault(subject=subject, field="rateSpread", message=f"is {entry.rate_spread}, must be 0..1")
-            if entry.uncached_prompt_tokens > entry.prompt_tokens:
-                yield Fault(
-                    subject=subject, field="uncachedPromptTokens", message="is more than the prompt tokens altogether"
-                )
-        for entry in self.classes:
-            for pool in entry.pools:
-                if pool not in known:
-                    subject = f"WorkloadClass/{entry.name}"
-                    yield Fault(subject=subject, field="spec.pools", message=f"the fleet has no pool {pool!r}")
-
-    def _promise_faults(self) -> Iterator[Fault]:
-        known = {entry.name for entry in self.classes}
-        own = {pool.modes for pool in self.pools if pool.external is None}
-        for promise in self.promises:
-            subject = f"InferenceFleet/{self.fleet.rpartition('/')[2]}"
-            if promise.class_name is not None:
-                subject = f"WorkloadClass/{promise.class_name}"
-            if (fault := promise.fault()) is not None:
-                yield Fault(subject=subject, field=promise.name, message=fault)
-            elif promise.class_name is not None and promise.class_name not in known:
-                yield Fault(subject=subject, field=promise.name, message="the problem has no such class")
-            elif promise.kind.is_paper_form and any(len(modes) != 2 for modes in own):
-                message = "the paper defines it for two modes; use served-fairness or tpot with measured tables"
-                yield Fault(subject=subject, field=promise.name, message=message)
-            elif promise.kind is PromiseKind.SLOT_TPOT and not promise.hard and len(own) > 1:
-                message = "its penalty (48) is convex for one kind of pool only; make it hard or use tpot"
-                yield Fault(subject=subject, field=promise.name, message=message)
-
-
-def _mode_faults(modes: tuple[Mode, ...]) -> Iterator[str]:
-    """What is wrong with a pool's working points."""
-    if not any(mode.mixed for mode in modes):
-        yield "no working point prefills"
-    if not any(mode.batch > 0 for mode in modes):
-        yield "no working point decodes"
-    for mode in modes:
-        if (fault := mode.fault()) is not None:
-            yield f"{mode}: {fault}"
-
-
-def _pool_numbers(pool: PoolInput) -> tuple[tuple[str, float | None], ...]:
-    """(field, value) of every optional number of a pool."""
-    external = pool.external
-    return (
-        ("replicas", pool.ready),
-        ("costPerHour", pool.cost_per_hour),
-        ("kvTokenCapacity", pool.kv_token_capacity),
-        ("transferSecondsPerToken", pool.transfer_seconds_per_token),
-        ("transferCostPerToken", pool.transfer_cost_per_token),
-        ("external.promptTokenCost", external.prompt_token_cost if external else None),
-        ("external.outputTokenCost", external.output_token_cost if external else None),
-        ("external.firstTokenSeconds", external.first_token_seconds if external else None),
-        ("external.tokenSeconds", external.token_seconds if external else None),
-    )
-
-
-def _is_sound(entry: ClassInput) -> bool:
-    """Whether no number of a class is a fault, asked in one breath: it is asked of every class in every pass."""
-    most = math.inf
-    return (
-        0 <= entry.rate < most
-        and 0 <= entry.uncached_prompt_tokens <= entry.prompt_tokens < most
-        and entry.prompt_tokens > 0
-        and 0 < entry.output_tokens < most
-        and 0 < entry.tokens_per_step < most
-        and 0 <= entry.abandonment_rate < most
-        and 0 <= entry.prompt_token_price < most
-        and 0 <= entry.output_token_price < most
-        and 0 <= entry.rate_spread <= 1
-    )
-
-
-def _class_numbers(entry: ClassInput) -> tuple[tuple[str, float, bool], ...]:
-    """(field, value, must be positive) of every number of a class."""
-    return (
-        ("rate", entry.rate, False),
-        ("promptTokens", entry.prompt_tokens, True),
-        ("uncachedPromptTokens", entry.uncached_prompt_tokens, False),
-        ("outputTokens", entry.output_tokens, True),
-        ("tokensPerStep", entry.tokens_per_step, True),
-        ("abandonmentRate", entry.abandonment_rate, False),
-        ("promptTokenPrice", entry.prompt_token_price, False),
-        ("outputTokenPrice", entry.output_token_price, False),
-    )
 
 
 def _modes(pool: Pool, context_tokens: float) -> tuple[tuple[Mode, ...], tuple[str, ...]]:

@@ -33,87 +33,25 @@ not linear but convex in the mixed share, so it is the largest of its tangents (
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
+from sluice.planning.class_data import ClassData
+from sluice.planning.comparison_rows import fairness, slot_time
 from sluice.planning.groups import PoolGroup
-from sluice.planning.pool_rows import ClassData, PoolColumns, prefill_seconds
+from sluice.planning.pool_rows import PoolColumns, prefill_seconds
 from sluice.planning.problem import Problem
 from sluice.planning.program import Indices, ProgramBuilder
+from sluice.planning.promise_place import Place, PromiseRow
 from sluice.planning.promises import Promise, PromiseKind
 
 PREFILL_WAIT = "(8) first token"
 DECODE_TIME = "(9) token time"
 CLASS_DECODE_TIME = "(10) token time of class"
 SERVED_SHARE = "(11) served share"
-SERVED_FAIRNESS = "(12) served fairness"
-PREFILL_FAIRNESS = "(13) prefill fairness"
-DECODE_FAIRNESS = "(14) decode fairness"
-SLOT_TIME = "(15) slot time"
 
 _SMALLEST_SURVIVAL = 1e-12
 """Below this share of survivors a wait is no promise any more."""
-
-
-@dataclass(frozen=True, slots=True)
-class Between:
-    """Where the two shares of a fairness promise are."""
-
-    above: slice
-    """Rows that keep every class below the greatest share."""
-    below: slice
-    low: int
-    """Column of the least share."""
-    high: int
-
-
-@dataclass(frozen=True, slots=True)
-class PromiseRow:
-    """One promise in the program."""
-
-    promise: Promise
-    row: int | None
-    """Its row; None where the model needs none (theta = 0, or no demand)."""
-    slack: int | None
-    """Column of its violation, in its own unit; None where it must hold."""
-    slope: float
-    """Change of the row's bound per unit of the target (0 where the target is a coefficient)."""
-    between: Between | None = None
-    """For fairness: the rows and columns that hold every class between two shares."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """What every kind of promise needs to write its row."""
-
-    builder: ProgramBuilder
-    problem: Problem
-    data: ClassData
-    pools: tuple[PoolColumns, ...]
-    elastic: bool
-
-    def classes_of(self, promise: Promise) -> list[int]:
-        """Indices of the classes a promise is about."""
-        return [i for i, entry in enumerate(self.problem.classes) if promise.class_name in {None, entry.name}]
-
-    def slack(self, promise: Promise, row: int, per_unit: float) -> int | None:
-        """Add the violation of ``promise`` to ``row``: one unit of it moves the row by ``per_unit``."""
-        if promise.hard and not self.elastic:
-            return None
-        penalty = 0.0 if promise.hard else promise.penalty
-        scale = max(promise.target, 1e-3)
-        column = self.builder.columns("violation", [promise.name], objective=-penalty, scale=scale)
-        self.builder.entry(row, column, per_unit)
-        return column
-
-    def finished(self, row: int, i: int, weight: float) -> None:
-        """Add ``weight`` times the finished requests/s of class ``i`` to ``row``."""
-        for pool in self.pools:
-            for position in np.flatnonzero(pool.group.classes == i):
-                self.builder.entry(row, pool.served.start + int(position), weight)
-                for place in np.flatnonzero(pool.waiting_classes == position):
-                    self.builder.entry(row, pool.waiting.start + int(place), -weight)
 
 
 def needs_batches_of_their_own(problem: Problem) -> bool:
@@ -160,11 +98,11 @@ def add_promises(
     cuts: Sequence[float],
 ) -> tuple[PromiseRow, ...]:
     """Add the rows of every promise, in the order of the problem."""
-    place = _Place(builder, problem, data, pools, elastic)
+    place = Place(builder, problem, data, pools, elastic)
     return tuple(_add(place, promise, cuts) for promise in problem.promises)
 
 
-def _add(place: _Place, promise: Promise, cuts: Sequence[float]) -> PromiseRow:
+def _add(place: Place, promise: Promise, cuts: Sequence[float]) -> PromiseRow:
     match promise.kind:
         case PromiseKind.WAIT | PromiseKind.TTFT:
             return _first_token(place, promise)
@@ -173,12 +111,12 @@ def _add(place: _Place, promise: Promise, cuts: Sequence[float]) -> PromiseRow:
         case PromiseKind.SERVED | PromiseKind.GUARANTEED:
             return _served_share(place, promise)
         case PromiseKind.SLOT_TPOT:
-            return _slot_time(place, promise, cuts)
+            return slot_time(place, promise, cuts)
         case _:
-            return _fairness(place, promise)
+            return fairness(place, promise)
 
 
-def _first_token(place: _Place, promise: Promise) -> PromiseRow:
+def _first_token(place: Place, promise: Promise) -> PromiseRow:
     """Row (8)."""
     (i,) = place.classes_of(promise)
     theta, demand = float(place.data.theta[i]), float(place.data.high[i]) * promise.fraction
@@ -202,7 +140,7 @@ def _first_token(place: _Place, promise: Promise) -> PromiseRow:
     return PromiseRow(promise, row, slack, slope)
 
 
-def _token_time(place: _Place, promise: Promise) -> PromiseRow:
+def _token_time(place: Place, promise: Promise) -> PromiseRow:
     """Rows (9) and (10)."""
     members = place.classes_of(promise)
     offered = float(place.data.output[members] @ place.data.high[members])
@@ -228,7 +166,7 @@ def _slot_seconds(builder: ProgramBuilder, pool: PoolColumns, members: list[int]
         builder.entries(row, range(own.start, own.stop), 1.0)
 
 
-def _tokens(place: _Place, promise: Promise, row: int, i: int) -> None:
+def _tokens(place: Place, promise: Promise, row: int, i: int) -> None:
     """Take eta times the finished tokens/s of class ``i`` off ``row``; an API's own time stands beside it."""
     for pool in place.pools:
         external = pool.group.first.external
@@ -246,7 +184,7 @@ def _tokens(place: _Place, promise: Promise, row: int, i: int) -> None:
                 place.builder.entry(row, pool.waiting.start + int(leaving), -weight)
 
 
-def _served_share(place: _Place, promise: Promise) -> PromiseRow:
+def _served_share(place: Place, promise: Promise) -> PromiseRow:
     """Row (11)."""
     members = place.classes_of(promise)
     demand = float(place.data.high[members].sum())
@@ -256,93 +194,3 @@ def _served_share(place: _Place, promise: Promise) -> PromiseRow:
     for i in members:
         place.finished(row, i, 1.0)
     return PromiseRow(promise, row, place.slack(promise, row, demand), demand)
-
-
-def _fairness(place: _Place, promise: Promise) -> PromiseRow:
-    """Rows (12)-(14): every class between t_min and t_max, which differ by eta at most."""
-    builder, data = place.builder, place.data
-    name = {
-        PromiseKind.SERVED_FAIRNESS: SERVED_FAIRNESS,
-        PromiseKind.PREFILL_FAIRNESS: PREFILL_FAIRNESS,
-        PromiseKind.DECODE_FAIRNESS: DECODE_FAIRNESS,
-    }[promise.kind]
-    served = promise.kind is PromiseKind.SERVED_FAIRNESS
-    members = [i for i in range(len(data.rate)) if data.rate[i] > 0 or not served]
-    low = builder.columns("least share", [promise.name])
-    high = builder.columns("greatest share", [promise.name])
-    labels = [place.problem.classes[i].name for i in members]
-    above = builder.rows(f"{name}, above", labels, upper=0.0)
-    below = builder.rows(f"{name}, below", labels, upper=0.0)
-    engines = max(sum(pool.group.replicas for pool in place.pools), 1e-9)
-    for offset, i in enumerate(members):
-        weight = float(data.rate[i]) if served else engines
-        builder.entry(above + offset, high, -weight)
-        builder.entry(below + offset, low, weight)
-        for row, sign in ((above + offset, 1.0), (below + offset, -1.0)):
-            _shared_quantity(place, promise.kind, row, i, sign)
-    row = builder.rows(name, [promise.name], upper=promise.target)
-    builder.entry(row, high, 1.0)
-    builder.entry(row, low, -1.0)
-    count = len(members)
-    between = Between(slice(above, above + count), slice(below, below + count), low, high)
-    return PromiseRow(promise, row, place.slack(promise, row, -1.0), 1.0, between)
-
-
-def _shared_quantity(place: _Place, kind: PromiseKind, row: int, i: int, sign: float) -> None:
-    """Add what is compared of class ``i``: finished requests, prefills in service, or solo decodes."""
-    if kind is PromiseKind.SERVED_FAIRNESS:
-        place.finished(row, i, sign)
-        return
-    for pool in place.pools:
-        for position in np.flatnonzero(pool.group.classes == i):
-            if pool.group.first.external is not None:
-                continue
-            if kind is PromiseKind.PREFILL_FAIRNESS:
-                stay = float(place.data.uncached[i]) / pool.group.prefill_rate
-                place.builder.entry(row, pool.served.start + int(position), sign * stay)
-                continue
-            own = pool.decodes_of(int(position))
-            for column, mode in zip(range(own.start, own.stop), pool.group.modes, strict=True):
-                if not mode.mixed:
-                    place.builder.entry(row, column, sign)
-
-
-def _slot_time(place: _Place, promise: Promise, cuts: Sequence[float]) -> PromiseRow:
-    """Row (15), or the tangents of its convex penalty."""
-    if not promise.hard:
-        return _slot_tangents(place, promise, cuts)
-    row = place.builder.rows(SLOT_TIME, [promise.name], upper=0.0)
-    slots = 0.0
-    for pool in place.pools:
-        for k, mode in enumerate(pool.group.modes):
-            place.builder.entry(row, pool.engines.start + k, mode.batch * (mode.seconds - promise.target))
-        slots += pool.group.replicas * max((mode.batch for mode in pool.group.modes), default=0.0)
-    return PromiseRow(promise, row, place.slack(promise, row, -max(slots, 1e-9)), 0.0)
-
-
-def _slot_tangents(place: _Place, promise: Promise, cuts: Sequence[float]) -> PromiseRow:
-    """V + target >= r(X0) + r'(X0) (X - X0) for every cut X0, X being the mixed share of the engines."""
-    pool = next(pool for pool in place.pools if pool.group.first.external is None)
-    builder, group = place.builder, pool.group
-    violation = builder.columns(
-        "violation", [promise.name], objective=-promise.penalty, scale=max(promise.target, 1e-3)
-    )
-    (mixed,) = (pool.engines.start + k for k, mode in enumerate(group.modes) if mode.mixed)
-    lines = [slot_ratio(group, cut) for cut in cuts]
-    constants = [promise.target - value + slope * cut for cut, (value, slope) in zip(cuts, lines, strict=True)]
-    start = builder.rows(SLOT_TIME, [f"{promise.name} at {cut:.6g}" for cut in cuts], upper=np.array(constants))
-    for offset, (_, slope) in enumerate(lines):
-        builder.entry(start + offset, mixed, slope / max(group.replicas, 1e-9))
-        builder.entry(start + offset, violation, -1.0)
-    return PromiseRow(promise, None, violation, 0.0)
-
-
-def slot_ratio(group: PoolGroup, mixed_share: float) -> tuple[float, float]:
-    """The paper's (47) at a mixed share X, and its derivative: (N0 + N1 X) / (M0 + M1 X)."""
-    (mixed,) = (mode for mode in group.modes if mode.mixed)
-    (solo,) = (mode for mode in group.modes if not mode.mixed)
-    seconds = solo.batch * solo.seconds, mixed.batch * mixed.seconds - solo.batch * solo.seconds
-    slots = solo.batch, mixed.batch - solo.batch
-    below = slots[0] + slots[1] * mixed_share
-    ratio = (seconds[0] + seconds[1] * mixed_share) / below
-    return ratio, (seconds[1] - ratio * slots[1]) / below
