@@ -55,7 +55,7 @@ async def perform(settings: DemoSettings) -> Outcome:
     programs.envoy()  # what is missing is said before anything is written or started
     await asyncio.to_thread(programs.prometheus)
     folder = (settings.out / _FOLDER).absolute()
-    _make_room(folder)
+    make_room(folder)
     scene = settings.scene
     unit_rate = manifests.unit_rate(scene)
     try:
@@ -94,7 +94,7 @@ def _console(settings: DemoSettings) -> Console:
     return Console(file=stream) if stream.isatty() else Console(file=stream, width=_LOG_WIDTH)
 
 
-def _make_room(folder: Path) -> None:
+def make_room(folder: Path) -> None:
     """An empty folder of our own; one that an earlier run did not mark as its own is left alone."""
     marker = folder / _MARKER
     if folder.exists() and not marker.is_file():
