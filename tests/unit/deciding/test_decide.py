@@ -1,5 +1,6 @@
 """The chain of checks, the safe plans, and when a plan is worth adopting."""
 
+import importlib
 import itertools
 from dataclasses import replace
 
@@ -19,9 +20,13 @@ from sluice.model.fleet import (
     WorkloadClass,
 )
 from sluice.model.law import IterationLaw
+from sluice.model.plan import Verdict
 from sluice.model.reasons import ConditionType, Finding, Reason
 from sluice.model.signal import Gap, GapReason, Sample, Signal, Source
 from sluice.model.snapshot import ClassSamples, Observation, PoolSupply, Snapshot
+from sluice.planning import Outcome
+
+deciding = importlib.import_module("sluice.deciding.decide")
 
 NOW = 1_000_000.0
 LAW = IterationLaw(solo_seconds=0.022, mixed_base_seconds=0.0174, per_token_seconds=6.2e-5)
@@ -128,6 +133,26 @@ def test_refusals_keep_the_last_plan_and_touch_nothing(snapshot: Snapshot, expec
     assert decision.plan == good
     assert decision.targets is None
     assert expected in reasons(decision)
+
+
+def test_a_plan_whose_proof_fails_is_never_ordered_and_the_condition_names_the_row(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    operator = Operator()
+    good = operator(world(PAPER)).plan
+    failed = Outcome(
+        verdict=Verdict.UNDECIDED,
+        reason=Reason.CERTIFICATE_FAILED,
+        message="row (4) slots[a100,chunk 0, batch 16] is violated by 0.1 of its largest term",
+    )
+    monkeypatch.setattr(deciding, "solve", lambda *_, **__: failed)
+    decision = operator(world({name: 3 * rate for name, rate in PAPER.items()}))
+    assert decision.plan == good
+    assert decision.targets is None
+    (finding,) = (finding for finding in decision.findings if finding.reason is Reason.CERTIFICATE_FAILED)
+    assert finding.condition is ConditionType.SOLVED
+    assert finding.blocking
+    assert "(4) slots[a100" in finding.message
 
 
 def blind(choice: SafePlan) -> tuple[Decision, Decision]:
