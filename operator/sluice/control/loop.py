@@ -78,6 +78,7 @@ class Loop:
         metrics: Metrics,
         randomness: Random | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        settle_down: Callable[[], None] = lambda: None,
     ) -> None:
         self._world = world
         self._passes = passes
@@ -85,6 +86,9 @@ class Loop:
         self._metrics = metrics
         self._random = randomness or Random()  # noqa: S311 - jitter, not a secret
         self._sleep = sleep
+        self._settle_down = settle_down
+        """Called once, when every fleet has had its first pass."""
+        self._is_settled = False
         self._fleets: dict[FleetKey, _Fleet] = {}
         self._turned: float | None = None
         self._surveyed: WorldView | None = None
@@ -96,6 +100,9 @@ class Loop:
                 self._turned = self._clock.monotonic()
                 self._match(self._world.view())
                 await self._survey()
+                if not self._is_settled and self._fleets and self.ready().ok:
+                    self._is_settled = True
+                    self._settle_down()
                 for namespace in await self._changed():
                     self._wake(namespace)
         finally:

@@ -21,6 +21,7 @@ from sluice.control.dataplanes import PlanFileOnly, Unsupported
 from sluice.control.directory import DirectoryWorld
 from sluice.control.events import Event, EventType
 from sluice.control.files import StatusFiles
+from sluice.control.garbage import settle_down
 from sluice.control.loop import Loop
 from sluice.control.metrics import Metrics
 from sluice.control.observing import Observations
@@ -94,6 +95,7 @@ async def run_standalone(settings: StandaloneSettings, started: asyncio.Event | 
     statuses = StatusFiles(settings.out)
     world = DirectoryWorld(settings.manifests, statuses)
     world.load()
+    settle_down()
     observations = Observations(Observer.of, world, clock)
     telling = Telling(sink=statuses, recorder=LogRecorder(), metrics=metrics)
     planes = DataPlanes(settings.out, world)
@@ -107,7 +109,7 @@ async def run_standalone(settings: StandaloneSettings, started: asyncio.Event | 
         metrics=metrics,
         crews=crews,
     )
-    loop = Loop(world=world, passes=passes, clock=clock, metrics=metrics)
+    loop = Loop(world=world, passes=passes, clock=clock, metrics=metrics, settle_down=settle_down)
     probes = ProbeServer(healthy=loop.healthy, ready=loop.ready, metrics=metrics)
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(crews.close)

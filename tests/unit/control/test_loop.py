@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Callable
 from random import Random
 
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sluice.api.workload_class import WorkloadClassResource
+from sluice.control.garbage import settle_down
 from sluice.control.loop import PASS_TIMEOUT_SECONDS, Loop
 from sluice.control.metrics import Metrics
 from sluice.control.observing import Haste
@@ -89,6 +91,7 @@ class Turning:
 
     def __init__(self, world: FakeWorld, passes: FakePasses) -> None:
         self.clock, self.metrics = FakeClock(), Metrics("0")
+        self.settled: list[bool] = []
         self.loop = Loop(
             world=world,
             passes=passes,
@@ -96,7 +99,11 @@ class Turning:
             metrics=self.metrics,
             randomness=Random(1),
             sleep=self.sleep,
+            settle_down=self.settle_down,
         )
+
+    def settle_down(self) -> None:
+        self.settled.append(self.loop.ready().ok)
 
     async def sleep(self, seconds: float) -> None:
         """The clock moves, and nobody waits."""
@@ -211,3 +218,29 @@ def test_after_a_quiet_time_passes_are_prompt_again() -> None:
     assert [pace.take(100.0) for _ in range(4)] == [0.0, 0.0, 0.0, 1.0]
     assert pace.take(101.0) == 1.0
     assert [pace.take(200.0) for _ in range(3)] == [0.0, 0.0, 0.0]
+
+
+async def test_it_settles_down_once_when_every_fleet_has_had_its_first_pass() -> None:
+    held, world = asyncio.Event(), FakeWorld("quick", "slow")
+    passes = FakePasses(slow=lambda: held)
+    async with Turning(world, passes) as turning:
+        await until(lambda: passes.counts.get("quick") == 1)
+        world.pulse.beat({"elsewhere"})
+        assert turning.settled == []
+        held.set()
+        await until(lambda: turning.loop.ready().ok)
+        await until(lambda: bool(turning.settled))
+        world.becomes("quick", "slow", "new")
+        await until(lambda: passes.counts.get("new") == 1)
+        await until(lambda: turning.loop.ready().ok)
+        await until(lambda: passes.surveys == 2)
+    assert turning.settled == [True]
+
+
+def test_what_is_settled_is_not_walked_through_again() -> None:
+    before = gc.get_freeze_count()
+    settle_down()
+    try:
+        assert gc.get_freeze_count() > before
+    finally:
+        gc.unfreeze()

@@ -25,6 +25,7 @@ from sluice.control.cluster.proxies import ProxyPods
 from sluice.control.cluster.sink import ClusterRecorder, ClusterSecrets, ClusterStatus
 from sluice.control.cluster.store import Store
 from sluice.control.dataplanes import Unsupported
+from sluice.control.garbage import settle_down
 from sluice.control.loop import Loop
 from sluice.control.metrics import Metrics
 from sluice.control.observing import Observations
@@ -144,7 +145,7 @@ class Operator:
         )
         premises = GatewayPremises(cluster.api, scope.namespaces, self._reading)
         self._caretaker = Caretaker(world=self._store, premises=premises, clock=clock)
-        self._loop = Loop(world=self._store, passes=passes, clock=clock, metrics=self.metrics)
+        self._loop = Loop(world=self._store, passes=passes, clock=clock, metrics=self.metrics, settle_down=settle_down)
         self._probes = ProbeServer(healthy=self._loop.healthy, ready=self._loop.ready, metrics=self.metrics)
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -164,6 +165,7 @@ class Operator:
 
     async def _start(self) -> None:
         """Fill the store, answer probes, turn the loop."""
+        settle_down()
         await self._list_all()
         await self._proxies.refresh()
         port = await self._probes.start(self._settings.address, self._settings.port)
