@@ -155,7 +155,8 @@ class PoolSpec(Declared):
     decode_placement: DecodePlacement = Field(
         default="SameReplica",
         description="SameReplica: a request decodes where it was prefilled. AnyReplica: the engines move the KV cache, "
-        "so decoding may happen elsewhere in the pool. Plans are the same for both unless moving takes time or money.",
+        "so decoding may happen elsewhere in the pool. Plans differ where moving takes time or money, and where KV "
+        "memory or a class's TPOT binds: on the same replica all classes share one time per token.",
     )
     kv_transfer_nanoseconds_per_token: int | None = Field(
         default=None,
