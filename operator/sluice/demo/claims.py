@@ -54,18 +54,18 @@ def claims(runs: Sequence[Run]) -> tuple[Claim, ...]:
     """All that can be said of the runs that were made."""
     by_control = {run.control: run for run in runs}
     none, limits, gate = (by_control.get(control) for control in Control)
+    calm = runs[0].scene.calm if runs else None
     return (
-        *((harmless(none, gate),) if none and gate else ()),
+        *((harmless(none, gate, calm),) if none and gate and calm else ()),
         *((worth_it(limits, gate),) if limits and gate else ()),
-        *((protected(gate, [run for run in runs if run is not gate]),) if gate else ()),
+        *((protected(gate, calm, [run for run in runs if run is not gate]),) if gate and calm else ()),
         *(of_gate(gate) if gate else ()),
         *((rationed_only(limits),) if limits else ()),
     )
 
 
-def harmless(none: Run, gate: Run) -> Claim:
-    """Where nothing needs control, the gate changes neither TTFT nor throughput."""
-    act = none.scene.acts[0]
+def harmless(none: Run, gate: Run, act: Act) -> Claim:
+    """In an act that needs no control the gate costs neither TTFT nor throughput."""
     ttft, throughput = ttft_difference(none, gate, act), throughput_difference(none, gate, act)
     holds: bool | None = None
     if ttft is not None and throughput is not None:
@@ -129,14 +129,15 @@ def worth_it(limits: Run, gate: Run) -> Claim:
     return Claim(name="the gate earns no less than limits", holds=with_gate >= with_limits, text=text)
 
 
-def protected(gate: Run, others: Sequence[Run]) -> Claim:
+def protected(gate: Run, calm: Act, others: Sequence[Run]) -> Claim:
     """The protected class hardly notices the overload."""
     acts, service = gate.scene.acts, gate.scene.protected
     tails = {act.name: _tail(gate, act) for act in acts}
-    calm, later = tails[acts[0].name], [tail for act in acts[1:] if (tail := tails[act.name]) is not None]
-    holds = None if calm is None or not later else max(later) <= NEAR * calm
+    base = tails[calm.name]
+    rest = [tail for act in acts if act is not calm and (tail := tails[act.name]) is not None]
+    holds = None if base is None or not rest else max(rest) <= NEAR * base
     told = ", ".join(f"{name} {_seconds(tail)}" for name, tail in tails.items())
-    text = f"p95 TTFT of {service.name} with the gate: {told} (bar: {NEAR:g} times {acts[0].name})"
+    text = f"p95 TTFT of {service.name} with the gate: {told} (bar: {NEAR:g} times {calm.name})"
     for other in others:
         worst = max((tail for act in acts if (tail := _tail(other, act)) is not None), default=None)
         text += f"; worst {other.control.words}: {_seconds(worst)}"

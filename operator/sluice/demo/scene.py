@@ -118,6 +118,14 @@ class Act:
         return sum(phase.seconds for phase in self.phases)
 
     @property
+    def peak(self) -> float:
+        """The highest load of any service."""
+        return max(
+            max(phase.load, phase.load_at_end) * max([1.0, *(times for _, times in phase.surge)])
+            for phase in self.phases
+        )
+
+    @property
     def load(self) -> str:
         """Its load in a word: ``0.7``, ``0.7-1.2``, or ``1.2, code 2.4``."""
         first, last = self.phases[0].load, self.phases[-1].load_at_end
@@ -170,6 +178,11 @@ class Scene:
     def act_at(self, at_seconds: float) -> Act:
         """The act that is on; after the last one, the last."""
         return next((span.act for span in self.timetable if at_seconds < span.end), self.acts[-1])
+
+    @property
+    def calm(self) -> Act | None:
+        """The first act that needs no control; None where none was chosen."""
+        return next((act for act in self.acts if act.peak < 1.0), None)
 
     @property
     def protected(self) -> Service:

@@ -63,7 +63,7 @@ def renderable(outcome: Outcome) -> Group:
         _money(outcome),
         *(_requests(outcome, service) for service in outcome.scene.services),
         *_sentences(outcome),
-        _verdicts(outcome.claims),
+        *([_verdicts(outcome.claims)] if outcome.claims else []),
         *_warnings(outcome),
     )
 

@@ -112,6 +112,11 @@ def test_a_control_that_did_not_play_is_not_judged() -> None:
     assert set(verdicts(NONE, LIMITS)) == {"limits only where the plan rations"}
 
 
+def test_without_a_calm_act_there_is_nothing_to_compare_the_burst_with() -> None:
+    runs = [replace(each, scene=SCENE.playing(["burst", "ramp"])) for each in (NONE, GATE)]
+    assert set(verdicts(*runs)) == {IDLE, OBEYS}
+
+
 def test_a_busy_machine_takes_the_outcomes_credit() -> None:
     late = Lateness()
     late.add(0.5)

@@ -63,6 +63,9 @@ def test_the_acts_follow_each_other_without_a_gap_and_can_be_chosen_and_stretche
     assert all(before.end == after.start for before, after in itertools.pairwise(spans))
     assert SCENE.act_at(spans[1].start).name == "ramp"
     assert SCENE.act_at(1e9).name == "back"
+    assert [act.peak for act in SCENE.acts] == [0.7, 1.2, 2.4, 0.7]
+    assert SCENE.calm is SCENE.acts[0]
+    assert SCENE.playing(["ramp"]).calm is None
     assert SCENE.lasting(8.0).seconds == pytest.approx(8.0)
     assert [act.name for act in SCENE.playing(["back", "calm"]).acts] == ["calm", "back"]
 
