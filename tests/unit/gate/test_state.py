@@ -90,6 +90,20 @@ def test_one_tenant_fills_only_its_share_of_the_queue_and_goes_in_turns() -> Non
     assert "quiet" in order[:2], "the quiet tenant does not wait for all of the loud one"
 
 
+def test_what_lost_its_promise_still_counts_for_its_tenants_share() -> None:
+    policy = keeping_promises(BANDS, prefill_seconds_per_token=0.0)
+    bounds = {"chat": {"max_waiting": 8, "key_share": 0.5, "max_wait_seconds": 60.0}}
+    gate = Gate(terms(lane("chat", promise_seconds=1.0), policy=policy, classes=bounds))
+    for number in (1, 2):
+        gate.on_arrival(request(number, tokens=600.0), 0.0)
+    for number in range(4):
+        gate.on_arrival(request(10 + number, key="loud"), 0.0)
+    gate.on_tick(2.0)
+    assert gate.lanes["chat"].late, "their promise is lost"
+    effects = gate.on_arrival(request(20, arrival=2.0, key="loud"), 2.0)
+    assert effects.refusals[0].reason is Refused.KEY_SHARE
+
+
 @pytest.mark.parametrize("phase", ["waits", "prefills"])
 def test_a_client_that_leaves_frees_what_it_held(phase: str) -> None:
     gate = busy()
