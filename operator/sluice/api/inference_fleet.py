@@ -138,7 +138,9 @@ class InferenceFleetStatus(Reported):
         "Degraded only when true.",
         json_schema_extra=list_map("type"),
     )
-    classes: int = Field(default=0, ge=0, description="Workload classes in the plan.")
+    classes: int = Field(
+        default=0, ge=0, description="Workload classes in the plan; without a plan, those that refer to the fleet."
+    )
     replicas: int = Field(default=0, ge=0, description="Ready replicas over all pools.")
     value: str = Field(default="", max_length=32, description="The plan's value per second, rounded for people.")
     promises: str = Field(

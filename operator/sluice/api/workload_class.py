@@ -288,10 +288,18 @@ class WorkloadClassStatus(Reported):
         description="Indicators held or missed.",
         json_schema_extra=list_map("signal", "statistic"),
     )
-    offered: str = Field(default="", max_length=32, description="Offered requests per second, rounded for people.")
+    offered: str = Field(
+        default="",
+        max_length=32,
+        description="Offered requests per second, rounded for people; declared where nothing measures them.",
+    )
     admitted: str = Field(default="", max_length=32, description="Planned requests per second, rounded for people.")
     limit: str = Field(default="", max_length=64, description="The limit written for the class, in words; empty: none.")
-    slis: str = Field(default="", max_length=64, description="Indicators held of those measured, such as 1/2.")
+    slis: str = Field(
+        default="",
+        max_length=64,
+        description="Indicators held of those measured, such as 1/2; ?/2 where none is measured.",
+    )
 
 
 class WorkloadClassResource(Resource):

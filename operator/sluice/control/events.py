@@ -8,7 +8,7 @@ it will bear, so a restarted operator repeats none.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -18,6 +18,10 @@ from sluice.model.reasons import ConditionType, Reason
 
 MESSAGE_LIMIT = 400
 """Characters; what is longer belongs into status."""
+NEAR = 0.1
+"""A limit this near to its goal, as a share, has arrived: the dead band may hold it there."""
+LEAST_GOAL = 0.001
+"""Requests per second; what a plan admits less of is nothing to a reader."""
 BY_CHOICE = frozenset({Reason.NOT_ENFORCING.value, Reason.NOT_CONFIGURED.value})
 """What the user asked for is no news."""
 NEGATIVE = frozenset({ConditionType.STALLED.value, ConditionType.DEGRADED.value, ConditionType.DRIFTED.value})
@@ -101,12 +105,19 @@ def _is_bad(condition: Condition) -> bool:
     return condition.status == ("True" if condition.type in NEGATIVE else "False")
 
 
-def movements(subject: Subject, before: Targets | None, after: Targets | None) -> tuple[Event, ...]:
-    """What moved in the data plane between two orders, at most three events about the fleet."""
+def movements(
+    subject: Subject, before: Targets | None, after: Targets | None, goals: Mapping[str, float] | None = None
+) -> tuple[Event, ...]:
+    """What moved in the data plane between two orders, at most three events about the fleet.
+
+    ``goals`` are the admitted rates of rationed classes: a limit that tightens step by step is told
+    when it begins and when it is there, and not at every step.
+    """
+    goals = goals or {}
     if after is None:
         return ()
     standing = {target.name: target for target in before.classes} if before is not None else {}
-    limits = [text for target in after.classes if (text := _limit_move(standing.get(target.name), target))]
+    limits = [text for target in after.classes if (text := _limit_move(standing.get(target.name), target, goals))]
     weights = [text for target in after.classes if (text := _weight_move(standing.get(target.name), target))]
     gone = sorted(standing.keys() - {target.name for target in after.classes})
     events = []
@@ -135,9 +146,21 @@ def limit_in_words(target: ClassTarget | None) -> str:
     return ", ".join(parts)
 
 
-def _limit_move(before: ClassTarget | None, after: ClassTarget) -> str:
+def _limit_move(before: ClassTarget | None, after: ClassTarget, goals: Mapping[str, float]) -> str:
     one, other = limit_in_words(before) or "open", limit_in_words(after) or "open"
-    return "" if one == other else f"{after.name} {one} -> {other}"
+    if one == other or after.name not in goals or not _is_on_its_way(before, after, goals[after.name]):
+        return "" if one == other else f"{after.name} {one} -> {other}"
+    if before is not None and before.rate_limit is not None:
+        return ""
+    return f"{after.name} {one} -> {other}, on its way to {max(goals[after.name], LEAST_GOAL):.3g}/s"
+
+
+def _is_on_its_way(before: ClassTarget | None, after: ClassTarget, goal: float) -> bool:
+    """Whether a rate limit tightens, and has further to go."""
+    was = before.rate_limit if before is not None else None
+    if after.rate_limit is None or (was is not None and after.rate_limit >= was):
+        return False
+    return after.rate_limit > goal * (1.0 + NEAR)
 
 
 def _weight_move(before: ClassTarget | None, after: ClassTarget) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from sluice.api.conditions import Condition
+from sluice.api.workload_class import AttainmentStatus
 from sluice.control.judging import SUMMARY
 from sluice.model.decision import Targets
 from sluice.model.demand import Demand
@@ -90,6 +91,19 @@ def _of_promises(plan: Plan) -> Iterator[tuple[tuple[str, Labels], float]]:
     if (proof := plan.certificate) is not None:
         for part, value in (("primal", proof.primal_residual), ("dual", proof.dual_residual), ("gap", proof.gap)):
             yield ("sluice_certificate_residual_ratio", (("part", part),)), value
+
+
+def of_indicators(attained: Mapping[str, Iterable[AttainmentStatus]]) -> Figures:
+    """What was promised and what is measured of it, by class and indicator; what is not measured has no series."""
+    shown: dict[tuple[str, Labels], float] = {}
+    for name, indicators in attained.items():
+        for entry in indicators:
+            labels = (("class", name), ("signal", entry.signal.value), ("statistic", entry.statistic.value))
+            shown["sluice_class_sli_target", labels] = entry.target
+            if entry.measured is not None:
+                shown["sluice_class_sli_measured", labels] = entry.measured
+                shown["sluice_class_sli_held", labels] = float(entry.held == "Held")
+    return shown
 
 
 def _of_targets(targets: Targets) -> Iterator[tuple[tuple[str, Labels], float]]:

@@ -17,6 +17,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 FLEET = ("namespace", "fleet")
 CLASS = (*FLEET, "class")
 POOL = (*FLEET, "pool")
+INDICATOR = (*CLASS, "signal", "statistic")
 PROMISE = (*FLEET, "promise")
 
 
@@ -105,6 +106,11 @@ TABLE: tuple[Metric, ...] = (
     Metric("sluice_class_rate_limit_requests_per_second", Kind.GAUGE, CLASS, "Rate limit written; absent: no limit."),
     Metric("sluice_class_in_flight_limit", Kind.GAUGE, CLASS, "In-flight limit written; absent: no limit."),
     Metric("sluice_class_weight_ratio", Kind.GAUGE, (*CLASS, "pool"), "Share of the class's traffic sent to a pool."),
+    Metric(
+        "sluice_class_sli_target", Kind.GAUGE, INDICATOR, "What an indicator promises: seconds, or a ratio of requests."
+    ),
+    Metric("sluice_class_sli_measured", Kind.GAUGE, INDICATOR, "What is measured of it, in the same unit."),
+    Metric("sluice_class_sli_held", Kind.GAUGE, INDICATOR, "1: the measured value keeps the target; 0: it does not."),
     Metric("sluice_data_plane_writes_total", Kind.COUNTER, FLEET, "Objects or files written to a data plane."),
     Metric("sluice_status_writes_total", Kind.COUNTER, ("kind",), "Status documents written, by kind of object."),
     Metric("sluice_events_total", Kind.COUNTER, ("type",), "Events published, by type."),

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from sluice.api.conditions import Condition
 from sluice.api.inference_fleet import InferenceFleetResource
 from sluice.api.iteration_profile import IterationProfileResource
-from sluice.api.workload_class import WorkloadClassResource
+from sluice.api.workload_class import WorkloadClassResource, WorkloadClassStatus
 from sluice.control import gauges, judging, statuses
 from sluice.control.events import Event, Subject, movements, transitions
 from sluice.control.judging import Verdict, verdict
@@ -105,19 +105,25 @@ def report(account: Account) -> Report:
         conditions = _conditions(account, resource, fleet_verdicts)
         plan = account.decision.plan if account.decision is not None else None
         applied = statuses.applied_objects(resource.status.applied, account.receipt, plan.plan_id if plan else "")
-        status = statuses.fleet_status(resource, conditions, plan, account.supplies, applied)
+        status = statuses.fleet_status(resource, conditions, plan, account.supplies, applied, len(account.classes))
         told.append(Told.of(resource, status))
         events += transitions(subject_of(resource), resource.status.conditions, conditions, TOLD_OF_FLEET)
         if account.receipt is not None and account.receipt.written:
-            events += movements(subject_of(resource), account.standing, account.in_force)
-    index = _Index(account)
+            goals = (
+                {} if plan is None else {entry.name: entry.admitted_rate for entry in plan.classes if entry.rationed}
+            )
+            events += movements(subject_of(resource), account.standing, account.in_force, goals)
+    index, attained = _Index(account), {}
     for entry in account.classes:
         one, heard = _class_report(account, index, entry, fleet_verdicts)
         told.append(one)
         events += heard
+        if isinstance(one.status, WorkloadClassStatus):
+            attained[entry.metadata.name] = one.status.attainment
     if account.fleet is not None:
         told += [Told.of(*entry) for entry in profile_statuses(account.profiles, account.fleet, account.laws)]
-    return Report(statuses=tuple(told), events=tuple(events), figures=_figures(account, conditions))
+    figures = {**_figures(account, conditions), **gauges.of_indicators(attained)}
+    return Report(statuses=tuple(told), events=tuple(events), figures=figures)
 
 
 class _Index:
@@ -128,6 +134,11 @@ class _Index:
         self.workloads = {entry.name: entry for entry in account.workloads}
         self.demands = {entry.name: entry for entry in (account.demand.classes if account.demand is not None else ())}
         self.shares = statuses.shares(plan)
+        self.plan_id = plan.plan_id if plan is not None else ""
+        solved = any(finding.reason is Reason.INFEASIBLE for finding in account.findings)
+        conflict = plan.conflict if plan is not None and solved else None
+        self.relaxed = {promise.partition(":")[2] for promise in (conflict.promises if conflict is not None else ())}
+        """Classes whose promises are in the conflict that the plan could not solve; promises of the fleet as ''."""
         self.findings: dict[str, list[Finding]] = {}
         for finding in account.findings:
             self.findings.setdefault(finding.subject, []).append(finding)
@@ -272,6 +283,9 @@ def _class_verdicts(account: Account, index: _Index, name: str, fleet: tuple[Ver
             otherwise = _class_metrics(demand, gap, inherited[type_])
         elif name not in index.workloads:
             otherwise = Verdict(type_, "Unknown", Reason.PENDING, "the class is left out of the plan", own=False)
+        elif type_ is ConditionType.SOLVED and name not in index.relaxed and index.relaxed:
+            message = f"plan {index.plan_id}; promises of others had to be relaxed"
+            otherwise = Verdict(type_, "True", Reason.OPTIMAL, message, own=False)
         else:
             entry = inherited[type_]
             otherwise = Verdict(entry.type, entry.status, entry.reason, entry.message, own=False)

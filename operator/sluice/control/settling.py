@@ -13,6 +13,8 @@ from sluice.api.workload_class import AttainmentStatus, DemandStatus, EstimateSt
 
 MESSAGE_TOLERANCE = 0.10
 """Figures in a message may be off by this share before it is told anew."""
+LEAST_SHOWN = 0.0005
+"""Smaller figures are shown as 0 in columns."""
 _NUMBER = re.compile(r"(?<![\w.])\d+(?:\.\d+)?(?:e[-+]?\d+)?(?![\w])")
 
 
@@ -67,5 +69,7 @@ def _same_measure(before: float | None, after: float | None, tolerance: float) -
 
 
 def rounded(value: float) -> str:
-    """Three significant digits for a column, and never an exponent."""
+    """Three significant digits for a column, and never an exponent; what is next to nothing is 0."""
+    if abs(value) < LEAST_SHOWN:
+        return "0"
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"

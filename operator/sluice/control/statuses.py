@@ -46,12 +46,16 @@ def fleet_status(
     plan: Plan | None,
     supplies: tuple[PoolSupply, ...],
     applied: tuple[AppliedObject, ...],
+    classes: int = 0,
 ) -> InferenceFleetStatus:
-    """The fleet's status; the plan is its summary, the classes' shares are in their own status."""
+    """The fleet's status; the plan is its summary, the classes' shares are in their own status.
+
+    ``classes`` are those that refer to the fleet: they are counted while there is no plan.
+    """
     return InferenceFleetStatus(
         observed_generation=resource.metadata.generation,
         conditions=conditions,
-        classes=len(plan.classes) if plan is not None else 0,
+        classes=len(plan.classes) if plan is not None else classes,
         replicas=sum(supply.ready for supply in supplies),
         value=rounded(plan.value_per_second) if plan is not None else "",
         promises=_kept(plan.promises) if plan is not None else "",
@@ -119,7 +123,7 @@ def class_status(
         plan=share,
         promises=planned.promises,
         attainment=held,
-        offered=rounded(told.rate.value) if told is not None else "",
+        offered=_offered(told),
         admitted=rounded(share.admitted_rate) if share is not None else "",
         limit=limit_in_words(target),
         slis=_counted(held),
@@ -211,9 +215,18 @@ def _kept(promises: tuple[PromisePlan, ...]) -> str:
 
 
 def _counted(held: tuple[AttainmentStatus, ...]) -> str:
-    """``held/measured``, or nothing where nothing is measured."""
+    """``held/measured``; ``?/promised`` where nothing is measured; nothing where nothing was promised."""
     known = [entry for entry in held if entry.held != "Unknown"]
+    if held and not known:
+        return f"?/{len(held)}"
     return f"{sum(entry.held == 'Held' for entry in known)}/{len(known)}" if known else ""
+
+
+def _offered(told: DemandStatus | None) -> str:
+    """The rate, and whether it is only declared."""
+    if told is None:
+        return ""
+    return rounded(told.rate.value) + (" (declared)" if told.rate.source is Source.PRIOR else "")
 
 
 def estimates_from_status(

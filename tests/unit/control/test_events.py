@@ -96,3 +96,27 @@ def test_a_class_that_is_gone_is_told_with_what_that_means() -> None:
     events = movements(SUBJECT, Targets(plan_id="x", classes=(target("chat", 5),)), Targets(plan_id="y", classes=()))
     assert [event.reason for event in events] == ["ClassRemoved"]
     assert "chat" in events[0].message
+
+
+@pytest.mark.parametrize(
+    ("rates", "told"),
+    [
+        pytest.param((None, 12), ["chat open -> 12/s, on its way to 4/s"], id="it sets out"),
+        pytest.param((12, 9.6), [], id="it is on its way"),
+        pytest.param((4.8, 4.2), ["chat 4.8/s -> 4.2/s"], id="it has arrived, within the dead band"),
+        pytest.param((5, 4), ["chat 5/s -> 4/s"], id="it has arrived"),
+        pytest.param((4, 6), ["chat 4/s -> 6/s"], id="it loosens"),
+        pytest.param((4, None), ["chat 4/s -> open"], id="it goes"),
+    ],
+)
+def test_a_limit_that_tightens_step_by_step_is_told_at_both_ends(
+    rates: tuple[float | None, float | None], told: list[str]
+) -> None:
+    before, after = (Targets(plan_id="x", classes=(target("chat", rate),)) for rate in rates)
+    assert [event.message for event in movements(SUBJECT, before, after, {"chat": 4.0})] == told
+
+
+def test_a_limit_on_its_way_to_next_to_nothing_says_so_without_an_exponent() -> None:
+    after = Targets(plan_id="y", classes=(target("chat", 3.0),))
+    (event,) = movements(SUBJECT, Targets(plan_id="x", classes=(target("chat", None),)), after, {"chat": 1.4e-7})
+    assert event.message == "chat open -> 3/s, on its way to 0.001/s"

@@ -140,6 +140,8 @@ def test_demand_is_told_anew_only_for_news(rate: float, source: Source, age: flo
     assert settled_demand(before, after, 0.05) == (after if is_news else before)
 
 
-@pytest.mark.parametrize(("value", "text"), [(2977.16, "2977"), (4.6833, "4.68"), (0.0512, "0.0512"), (0.0, "0")])
+@pytest.mark.parametrize(
+    ("value", "text"), [(2977.16, "2977"), (4.6833, "4.68"), (0.0512, "0.0512"), (1.4e-07, "0"), (0.0, "0")]
+)
 def test_figures_for_people_have_no_exponent(value: float, text: str) -> None:
     assert rounded(value) == text

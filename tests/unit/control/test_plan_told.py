@@ -14,6 +14,7 @@ from sluice.api.supply import count
 from sluice.api.validate import problems
 from sluice.api.workload_class import WorkloadClassResource
 from sluice.control import gauges, statuses
+from sluice.control.gauges import Figures
 from sluice.control.metrics import Metrics
 from sluice.control.ports import document
 from sluice.control.report import Account, report
@@ -22,7 +23,8 @@ from sluice.model.decision import Decision
 from sluice.model.demand import Demand
 from sluice.model.plan import Plan, PromisePlan
 from sluice.model.reasons import ConditionType, Reason
-from sluice.model.snapshot import Snapshot
+from sluice.model.signal import Sample, Signal, Source
+from sluice.model.snapshot import ClassSamples, Observation, Snapshot
 from sluice.planning.declared import declared_demand
 
 NOW = 1_700_000_000.0
@@ -213,3 +215,60 @@ def test_a_conflict_is_unsolved_and_applied_not_an_old_plan_that_is_held() -> No
     conditions = {entry["type"]: (entry["status"], entry["reason"]) for entry in told}
     assert conditions[ConditionType.SOLVED] == ("False", Reason.INFEASIBLE)
     assert ConditionType.DEGRADED not in conditions
+
+
+def reported(operator: Operator, decision: Decision, **more: Any) -> tuple[dict[str, Any], Figures]:
+    """The documents by name, and the figures."""
+    account = Account(
+        key=("default", "fleet"),
+        now=NOW,
+        resource=FLEET,
+        classes=operator.classes,
+        fleet=operator.resolved.fleet,
+        workloads=operator.resolved.classes,
+        decision=decision,
+        findings=decision.findings,
+        **more,
+    )
+    told = report(account)
+    return {entry.ref.name: document(entry.status) for entry in told.statuses}, told.figures
+
+
+def solved(status: dict[str, Any]) -> tuple[str, str]:
+    return next((entry["status"], entry["reason"]) for entry in status["conditions"] if entry["type"] == "Solved")
+
+
+def test_a_conflict_is_laid_at_the_door_of_those_who_are_in_it() -> None:
+    calm = workload("calm", 300, 100, 1)
+    operator = Operator((*GREEDY, calm))
+    decision = operator()
+    told, _ = reported(operator, decision)
+    conflict = plan_of(decision).conflict
+    assert conflict is not None
+    blamed = {name.partition(":")[2] for name in conflict.promises}
+    assert blamed
+    assert blamed < {"long", "short", "calm"}
+    assert solved(told["fleet"]) == ("False", "Infeasible")
+    for name in ("long", "short", "calm"):
+        assert solved(told[name]) == (("False", "Infeasible") if name in blamed else ("True", "Optimal"))
+
+
+@pytest.mark.parametrize(
+    ("admitted", "column", "held"),
+    [
+        pytest.param(2.0, "1/1", 1.0, id="half of the requests are served, a tenth was promised"),
+        pytest.param(0.2, "0/1", 0.0, id="a twentieth is served"),
+        pytest.param(None, "?/1", None, id="nothing is measured"),
+    ],
+)
+def test_indicators_are_told_beside_what_was_promised(admitted: float | None, column: str, held: float | None) -> None:
+    rates = {} if admitted is None else {Signal.OFFERED_RATE: 4.0, Signal.ADMITTED_RATE: admitted}
+    samples = {key: Sample(value=value, at_seconds=NOW, source=Source.ENVOY) for key, value in rates.items()}
+    operator = Operator(MODEST)
+    observation = Observation(classes={"long": ClassSamples(samples=samples)})
+    told_by_name, figures = reported(operator, operator(), observation=observation, demand=operator.demand(1.0))
+    assert told_by_name["long"]["slis"] == column
+    assert told_by_name["long"]["offered"] == "4 (declared)"
+    labels = (("class", "long"), ("signal", "ServedFraction"), ("statistic", "Mean"))
+    assert figures["sluice_class_sli_target", labels] == pytest.approx(0.1)
+    assert figures.get(("sluice_class_sli_held", labels)) == held
