@@ -33,13 +33,15 @@ def board(scene: Scene, console: Console, *, live: bool) -> Iterator[Show]:
 
 
 def table(scene: Scene, control: Control, moment: Moment) -> Table:
-    """All classes at one moment; money in thousandths of a dollar per second."""
-    title = f"{control.words} | {moment.act.title}, load {moment.act.load} | {moment.at_seconds:.0f} s"
+    """All classes at one moment, narrow enough for 80 columns; money in thousandths of a dollar per second."""
+    clock = f"{moment.at_seconds:.0f} of {scene.seconds:.0f} s"
+    title = f"{control.words} | {moment.act.title}, load {moment.act.load} | {clock}"
     result = Table(title=title, caption=_caption(moment.reading))
-    for heading in ("class", "offered/s", "refused/s", "limit", "held", "in flight", "TTFT", "promise", "TPOT"):
-        result.add_column(heading, justify="left" if heading == "class" else "right")
-    result.add_column("value m$/s", justify="right")
-    result.add_column("good value m$/s", justify="right")
+    result.add_column("class")
+    for heading in ("offered\n/s", "refused\n/s", "limit", "held", "in\nflight", "TTFT\n(promise)", "TPOT\nms"):
+        result.add_column(heading, justify="right")
+    for heading in ("value\nm$/s", "good\nm$/s"):
+        result.add_column(heading, justify="right")
     for service in scene.services:
         figures = moment.figures[service.name]
         ttft = _seconds(figures.ttft_seconds)
@@ -50,12 +52,11 @@ def table(scene: Scene, control: Control, moment: Moment) -> Table:
             service.name,
             f"{figures.offered:.1f}",
             f"{figures.refused:.1f}",
-            moment.reading.limit(service.name),
+            moment.reading.limit(service.name).replace(", ", "\n"),
             _held(moment, service.name),
             str(figures.in_flight),
-            ttft,
-            _seconds(service.promise_seconds),
-            _milliseconds(figures.tpot_seconds),
+            f"{ttft} ({service.promise_seconds:g})",
+            "-" if figures.tpot_seconds is None else f"{figures.tpot_seconds * MILLI:.0f}",
             f"{figures.value * MILLI:.2f}",
             f"{figures.good_value * MILLI:.2f}",
         )
@@ -63,7 +64,7 @@ def table(scene: Scene, control: Control, moment: Moment) -> Table:
     result.add_section()
     result.add_row(
         *("all", f"{sum(f.offered for f in everything):.1f}", f"{sum(f.refused for f in everything):.1f}"),
-        *("", "", str(sum(f.in_flight for f in everything)), "", "", ""),
+        *("", "", str(sum(f.in_flight for f in everything)), "", ""),
         f"{sum(f.value for f in everything) * MILLI:.2f}",
         f"{sum(f.good_value for f in everything) * MILLI:.2f}",
     )
@@ -116,7 +117,3 @@ def _caption(reading: Reading) -> str:
 
 def _seconds(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f} s"
-
-
-def _milliseconds(value: float | None) -> str:
-    return "-" if value is None else f"{value * MILLI:.0f} ms"
