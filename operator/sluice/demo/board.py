@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
+from rich import box
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
@@ -36,15 +37,15 @@ def table(scene: Scene, control: Control, moment: Moment) -> Table:
     """All classes at one moment, narrow enough for 80 columns; money in thousandths of a dollar per second."""
     clock = f"{moment.at_seconds:.0f} of {scene.seconds:.0f} s"
     title = f"{control.words} | {moment.act.title}, load {moment.act.load} | {clock}"
-    result = Table(title=title, caption=_caption(moment.reading))
+    result = Table(title=title, caption=_caption(moment.reading), box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1))
     result.add_column("class")
-    for heading in ("offered\n/s", "refused\n/s", "limit", "held", "in\nflight", "TTFT\n(promise)", "TPOT\nms"):
+    for heading in ("offered\n/s", "refused\n/s", "limit", "held", "in\nflight", "TTFT s\n(bar)", "TPOT\nms"):
         result.add_column(heading, justify="right")
     for heading in ("value\nm$/s", "good\nm$/s"):
         result.add_column(heading, justify="right")
     for service in scene.services:
         figures = moment.figures[service.name]
-        ttft = _seconds(figures.ttft_seconds)
+        ttft = "-" if figures.ttft_seconds is None else f"{figures.ttft_seconds:.2f}"
         if figures.ttft_seconds is not None:
             colour = "green" if figures.ttft_seconds <= service.promise_seconds else "red"
             ttft = f"[{colour}]{ttft}[/]"
@@ -52,7 +53,7 @@ def table(scene: Scene, control: Control, moment: Moment) -> Table:
             service.name,
             f"{figures.offered:.1f}",
             f"{figures.refused:.1f}",
-            moment.reading.limit(service.name).replace(", ", "\n"),
+            moment.reading.limit(service.name).replace(", ", "\n").replace("in flight", "max"),
             _held(moment, service.name),
             str(figures.in_flight),
             f"{ttft} ({service.promise_seconds:g})",
