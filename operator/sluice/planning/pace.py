@@ -19,7 +19,6 @@ most stands between value and upper bound.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 from sluice.planning.class_data import ClassData
 from sluice.planning.decode import PoolSplit, split
@@ -34,20 +33,10 @@ Paces = tuple[float | None, ...]
 """Seconds per decode step of each group of equal pools; None where decodes are placed freely."""
 _ROOM = 1e-6
 """Relative excess that is rounding."""
-STEPS = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
+STEPS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4, 1.0)
 """Where paces are tried, between each pool's fastest and slowest iteration."""
 POLISHED = 4
 """Most times a plan is made again at the pace that it came out with."""
-
-
-@dataclass(frozen=True, slots=True)
-class Excess:
-    """A row that holds with decodes where the program has them, and not with shared iterations."""
-
-    name: str
-    share: float
-    """By how much, relative to its bound."""
-    words: str
 
 
 def stays(problem: Problem) -> tuple[bool, ...]:
@@ -66,26 +55,20 @@ def stays(problem: Problem) -> tuple[bool, ...]:
     )
 
 
-def excesses(formulation: Formulation, primal: Vector) -> tuple[Excess, ...]:
-    """Which rows (7) and (10) do not hold where every class takes its pool's own time per token."""
+def excesses(formulation: Formulation, primal: Vector) -> tuple[str, ...]:
+    """Which rows (7) and (10) do not hold where every class takes its pool's own time per token, in words."""
     if not any(staying := stays(formulation.problem)):
         return ()
     splits = split(formulation, primal)
-    found = [
-        Excess(
-            name=f"KV memory of {columns.group.name}",
-            share=share,
-            words=f"KV memory of {columns.group.name} would be filled to {1 + share:.1%}",
-        )
-        for columns, shared in zip(formulation.pools, staying, strict=True)
-        if shared and columns.group.first.kv_token_capacity is not None and columns.group.replicas > 0
-        for share in [
-            sum(resident_tokens(formulation.data, columns.group, splits[place]) for place in columns.group.places)
-            / (columns.group.replicas * columns.group.first.kv_token_capacity)
-            - 1.0
-        ]
-        if share > _ROOM
-    ]
+    found = []
+    for columns, shared in zip(formulation.pools, staying, strict=True):
+        group = columns.group
+        capacity = group.replicas * (group.first.kv_token_capacity or 0.0) if shared else 0.0
+        if capacity == 0:
+            continue
+        held = sum(resident_tokens(formulation.data, group, splits[place]) for place in group.places)
+        if held > capacity * (1 + _ROOM):
+            found.append(f"KV memory of {group.name} would be filled to {held / capacity:.1%}")
     seconds = latencies(formulation, splits).token
     names = [entry.name for entry in formulation.problem.classes]
     for entry in formulation.promises:
@@ -94,8 +77,7 @@ def excesses(formulation: Formulation, primal: Vector) -> tuple[Excess, ...]:
             missed = 0.0 if entry.slack is None else float(primal[entry.slack])
             planned = float(seconds[names.index(promise.class_name)])
             if planned > (promise.target + missed) * (1 + _ROOM):
-                share = planned / promise.target - 1.0 if promise.target > 0 else 1.0
-                found.append(Excess(promise.name, share, f"{promise.name} would be {planned * 1000:.3g} ms"))
+                found.append(f"{promise.name} would be {planned * 1000:.3g} ms")
     return tuple(found)
 
 
@@ -164,9 +146,9 @@ def tied(value: float, best: float) -> str:
     )
 
 
-def at_best(over: tuple[Excess, ...]) -> str:
+def at_best(over: tuple[str, ...]) -> str:
     """What a reader must know of a plan that no shared iterations allow."""
     return (
         "requests stay on the engine that prefilled them, and no plan found keeps every promise so; planned as if "
-        "decodes could move: " + "; ".join(entry.words for entry in over)
+        "decodes could move: " + "; ".join(over)
     )
