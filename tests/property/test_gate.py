@@ -16,8 +16,9 @@ from sluice.gate.state import Gate
 from sluice.gate.terms import GateTerms
 from sluice.model.plan import Band
 from sluice.policy.admission import AdmissionPolicy, Budget, GateView, Memory, ReplicaView, Waiting
+from sluice.policy.costs import Costs
 from sluice.policy.kernels import Late
-from sluice.policy.orders import BANDS, EARLIEST_DEADLINE, FIRST_COME, GATE, PRIORITY, keeping_promises
+from sluice.policy.orders import BANDS, EARLIEST_DEADLINE, FIRST_COME, GATE, PRIORITY, keeping_promises, timely
 
 POLICIES = (
     FIRST_COME,
@@ -27,17 +28,37 @@ POLICIES = (
     EARLIEST_DEADLINE,
     keeping_promises(BANDS, prefill_seconds_per_token=1e-4),
     keeping_promises(EARLIEST_DEADLINE, prefill_seconds_per_token=1e-4, late=Late.LAST),
+    timely(1e-4),
 )
 BUDGET_TOKENS = 1500.0
 
 
 def world(policy: AdmissionPolicy, engines: int = 3, pools: bool = False) -> GateTerms:
     lanes = (
-        lane("chat", band=Band.FULL, index=3.0, target=2.0, rate=4.0, promise_seconds=1.0, mean_prompt_tokens=300.0),
         lane(
-            "code", band=Band.RATIONED, index=2.0, target=1.0, rate=2.0, promise_seconds=2.0, mean_prompt_tokens=900.0
+            "chat",
+            band=Band.FULL,
+            index=3.0,
+            target=2.0,
+            rate=4.0,
+            promise_seconds=1.0,
+            mean_prompt_tokens=300.0,
+            value=2.0,
+            costs=Costs(busy_seconds=0.05, hold_seconds=0.2),
         ),
-        lane("batch", band=Band.IDLE_ONLY, index=0.5, target=0.0, rate=0.0),
+        lane(
+            "code",
+            band=Band.RATIONED,
+            index=2.0,
+            target=1.0,
+            rate=2.0,
+            promise_seconds=2.0,
+            mean_prompt_tokens=900.0,
+            value=3.0,
+            costs=Costs(busy_seconds=0.1, hold_seconds=0.1),
+            floor_rate=0.5,
+        ),
+        lane("batch", band=Band.IDLE_ONLY, index=0.5, target=0.0, rate=0.0, value=1.0, costs=Costs(busy_seconds=0.2)),
     )
     return terms(
         *lanes,

@@ -18,13 +18,16 @@ from sluice.model.fleet import Pool
 from sluice.model.law import IterationLaw
 from sluice.model.plan import Band
 from sluice.policy.admission import AdmissionPolicy, Budget
+from sluice.policy.costs import Costs
 from sluice.policy.kernels import Late
-from sluice.policy.orders import BANDS, EARLIEST_DEADLINE, FIRST_COME, PRIORITY, keeping_promises
+from sluice.policy.orders import BANDS, EARLIEST_DEADLINE, FIRST_COME, PRIORITY, keeping_promises, timely
 from sluice.simulation.catalogue import gated
 from sluice.simulation.regime import Fidelity, Guidance
 from sluice.simulation.replay import Passage, compare, passages_of, table, workload_of
 from sluice.simulation.run import Replicas, Setup, simulate
 
+SHORT = Costs(busy_seconds=0.02, hold_seconds=0.03)
+LONG = Costs(busy_seconds=0.05, hold_seconds=0.02)
 CLASSES = ("chat", "code", "batch")
 LAW = IterationLaw(solo_seconds=0.03, mixed_base_seconds=0.03, per_token_seconds=4e-5)
 ITERATION_TOKENS, SLOTS = 512, 64
@@ -41,6 +44,7 @@ POLICIES = (
     BANDS,
     keeping_promises(BANDS, prefill_seconds_per_token=1e-4),
     keeping_promises(EARLIEST_DEADLINE, prefill_seconds_per_token=1e-4, late=Late.LAST),
+    timely(1e-4, margin_seconds=0.05, price_seconds=math.inf),  # the live gate watches prices tick by tick
 )
 """Without the order by occupancy: where several prompts end in one iteration, the live gate hears of one after the
 other and the simulator of all at once, which only that order can tell."""
@@ -62,9 +66,9 @@ def offered(load: float, engines: int, seconds: float, seed: int) -> list[Passag
 
 def gate_terms(policy: AdmissionPolicy, engines: int) -> GateTerms:
     lanes = (
-        lane("chat", band=Band.FULL, index=3.0, target=0.5, rate=6.0, promise_seconds=0.3),
-        lane("code", band=Band.RATIONED, index=2.0, target=0.7, rate=3.0, promise_seconds=1.0),
-        lane("batch", band=Band.IDLE_ONLY, index=0.5, target=0.3, rate=0.0),
+        lane("chat", band=Band.FULL, index=3.0, target=0.5, rate=6.0, promise_seconds=0.3, value=1.0, costs=SHORT),
+        lane("code", band=Band.RATIONED, index=2.0, target=0.7, rate=3.0, promise_seconds=1.0, value=2.0, costs=LONG),
+        lane("batch", band=Band.IDLE_ONLY, index=0.5, target=0.3, rate=0.0, value=1.0, costs=LONG),
     )
     return terms(
         *lanes,

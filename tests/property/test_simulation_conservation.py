@@ -13,9 +13,9 @@ from sluice.model.fleet import Pool
 from sluice.model.law import IterationLaw
 from sluice.policy.admission import Budget, LaneTerms
 from sluice.policy.kernels import Late
-from sluice.policy.orders import BANDS, EARLIEST_DEADLINE, FIRST_COME, PRIORITY, keeping_promises
+from sluice.policy.orders import BANDS, EARLIEST_DEADLINE, FIRST_COME, PRIORITY, keeping_promises, timely
 from sluice.simulation.catalogue import TODAY, gated
-from sluice.simulation.layout import State
+from sluice.simulation.layout import Sight, State
 from sluice.simulation.regime import Fidelity, Guidance
 from sluice.simulation.run import Replicas, Setup, simulate
 from sluice.simulation.workload import Workload, blank
@@ -26,6 +26,7 @@ BUDGET = Budget(least_requests=2, tokens=150.0)
 REGIMES = (
     *TODAY.values(),
     *(gated(policy, budget=BUDGET) for policy in (FIRST_COME, PRIORITY, BANDS, EARLIEST_DEADLINE)),
+    *(gated(timely(2e-4), budget=BUDGET, sees_slots=sight) for sight in Sight),
     *(
         gated(keeping_promises(EARLIEST_DEADLINE, prefill_seconds_per_token=2e-4, late=late), budget=BUDGET)
         for late in (Late.LAST, Late.REFUSE)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
 from sluice.model.fleet import Pool
 from sluice.model.law import IterationLaw
 from sluice.policy.admission import AdmissionPolicy, Budget, GateView, LaneTerms, ReplicaView, Waiting
+from sluice.policy.costs import Costs
 from sluice.policy.kernels import Late
 from sluice.policy.orders import (
     CAPPED_GATE,
@@ -17,6 +20,7 @@ from sluice.policy.orders import (
     PRIORITY,
     QUEUE_GATE,
     keeping_promises,
+    timely,
     with_reserve,
 )
 from sluice.simulation.catalogue import gated
@@ -25,8 +29,28 @@ from sluice.simulation.run import Record, Replicas, Setup, simulate
 from sluice.simulation.workload import ClassLoad, LogNormal, generate
 
 LANES = (
-    LaneTerms(name="chat", target=0.6, queue_target=1.0, index=1.0, promise_seconds=0.4, mean_prompt_tokens=200.0),
-    LaneTerms(name="code", target=0.3, queue_target=0.0, index=2.0, promise_seconds=1.5, mean_prompt_tokens=400.0),
+    LaneTerms(
+        name="chat",
+        target=0.6,
+        queue_target=1.0,
+        rate=8.0,
+        index=1.0,
+        promise_seconds=0.4,
+        mean_prompt_tokens=200.0,
+        value=1.0,
+        costs=Costs(busy_seconds=0.03, hold_seconds=0.01),
+    ),
+    LaneTerms(
+        name="code",
+        target=0.3,
+        queue_target=0.0,
+        rate=6.0,
+        index=2.0,
+        promise_seconds=1.5,
+        mean_prompt_tokens=400.0,
+        value=4.0,
+        costs=Costs(busy_seconds=0.06, hold_seconds=0.02),
+    ),
 )
 ONE = Budget(least_requests=1)
 PROMISING = keeping_promises(EARLIEST_DEADLINE, prefill_seconds_per_token=2e-4)
@@ -40,6 +64,7 @@ POLICIES = (
     PROMISING,
     with_reserve(PROMISING),
     keeping_promises(PRIORITY, prefill_seconds_per_token=2e-4, late=Late.REFUSE),
+    timely(2e-4, margin_seconds=0.05, price_seconds=math.inf),  # a view does not say what happened since the last one
 )
 
 

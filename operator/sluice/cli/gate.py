@@ -12,6 +12,7 @@ import typer
 class GateOrder(StrEnum):
     """Orders of admission that never hold anything back while an engine idles."""
 
+    TIMELY = "timely"
     BANDS = "bands"
     PRIORITY = "priority"
     DEADLINE = "earliest-deadline"
@@ -35,7 +36,7 @@ def gate(  # noqa: PLR0913, PLR0917 - each parameter is one option of the comman
     ),
     http_address: Annotated[str, typer.Option(help="Address of probes and metrics.")] = "127.0.0.1",
     http_port: Annotated[int, typer.Option(help="Port of probes and metrics; 0 takes a free one.", min=0)] = 9003,
-    order: Annotated[GateOrder, typer.Option(help="Order of admission.")] = GateOrder.BANDS,
+    order: Annotated[GateOrder, typer.Option(help="Order of admission.")] = GateOrder.TIMELY,
     shadow: Annotated[bool, typer.Option("--shadow", help="Count what would be held, and hold nothing.")] = False,
     placement: Annotated[
         bool, typer.Option("--placement", help="Name the replica for every request, whatever the fleet says.")
@@ -74,7 +75,7 @@ def gate(  # noqa: PLR0913, PLR0917 - each parameter is one option of the comman
     logs.configure("info")
     if manifests is None and fleet is None:
         raise typer.BadParameter("without --manifests the fleet must be named", param_hint="--fleet")
-    policies = (orders.BANDS, orders.PRIORITY, orders.EARLIEST_DEADLINE, orders.GATE, orders.FIRST_COME)
+    known = (orders.TIMELY, orders.BANDS, orders.PRIORITY, orders.EARLIEST_DEADLINE, orders.GATE, orders.FIRST_COME)
     settings = GateSettings(
         manifests=manifests,
         namespace=namespace,
@@ -87,7 +88,7 @@ def gate(  # noqa: PLR0913, PLR0917 - each parameter is one option of the comman
         shadow=shadow,
         ungated_paths=frozenset(ungated_path or ()),
         choices=Choices(
-            policy=next(policy for policy in policies if policy.name == order.value),
+            policy=next(policy for policy in known if policy.name == order.value),
             max_waiting=max_waiting,
             max_wait_seconds=max_wait,
             enforced_permille=enforce_permille,

@@ -1,7 +1,8 @@
 """From fleet, classes and plan to what the gate decides by. Pure.
 
-With a fresh plan the order is the plan's: bands, and index inside a band; what can no longer
-keep its promise goes last. Without one it is static: by tier, then by value per token. A plan
+What a class is worth and takes of an engine follows from prices, lengths and the law. A fresh
+plan adds the rates at which classes are to be served, what is guaranteed to them, and bands
+and index for the orders that use them. Without one these are static: by tier, then by value per token. A plan
 never closes the gate, except for a class whose owner declared it closable.
 """
 
@@ -18,7 +19,9 @@ from sluice.model.fleet import Fleet, Pool, Tier, WorkloadClass
 from sluice.model.gate import LONGEST_WAIT_SECONDS
 from sluice.model.plan import Band, ClassPlan, Plan
 from sluice.policy.admission import AdmissionPolicy, LaneTerms
-from sluice.policy.orders import BANDS, keeping_promises
+from sluice.policy.costs import NO_COSTS, Costs, costs_of
+from sluice.policy.kernels import Order
+from sluice.policy.orders import MARGIN_SECONDS, TIMELY, keeping_promises
 
 BUDGETS = 2
 """Batched-token budgets of unfinished prefill per engine: one in the iteration that runs, one for the next."""
@@ -26,6 +29,7 @@ LEAST_REQUESTS = 2
 RAMP_SECONDS = 30.0
 """A replica that is new gets its whole part of placed requests after so long."""
 _TIER_BAND = {Tier.PROTECTED: Band.FULL, Tier.STANDARD: Band.FULL, Tier.BEST_EFFORT: Band.IDLE_ONLY}
+_TIER_ORDER = {Tier.PROTECTED: 0, Tier.STANDARD: 1, Tier.BEST_EFFORT: 2}
 _TIER_RANK = {Tier.PROTECTED: 2.0, Tier.STANDARD: 1.0, Tier.BEST_EFFORT: 0.0}
 
 
@@ -33,7 +37,7 @@ _TIER_RANK = {Tier.PROTECTED: 2.0, Tier.STANDARD: 1.0, Tier.BEST_EFFORT: 0.0}
 class Choices:
     """What whoever runs the gate may choose."""
 
-    policy: AdmissionPolicy = BANDS
+    policy: AdmissionPolicy = TIMELY
     budgets: float = BUDGETS
     max_waiting: int = 2000
     max_wait_seconds: float = LONGEST_WAIT_SECONDS
@@ -57,7 +61,7 @@ def terms_of(
 ) -> GateTerms:
     """The gate's terms; ``plan`` is None where there is no fresh one; ``addresses`` by pool, ``ip:port``."""
     listed = tuple(classes)
-    lanes = tuple(_lane(workload, plan.of(workload.name) if plan else None) for workload in listed)
+    lanes = tuple(_lane(fleet, workload, plan.of(workload.name) if plan else None) for workload in listed)
     engines = tuple(
         engine for pool in fleet.pools if not pool.external for engine in _engines(pool, addresses, choices)
     )
@@ -78,7 +82,7 @@ def terms_of(
     )
 
 
-def _lane(workload: WorkloadClass, planned: ClassPlan | None) -> LaneTerms:
+def _lane(fleet: Fleet, workload: WorkloadClass, planned: ClassPlan | None) -> LaneTerms:
     """The plan's word about a class; the static order where it has none."""
     static = LaneTerms(
         name=workload.name,
@@ -88,6 +92,9 @@ def _lane(workload: WorkloadClass, planned: ClassPlan | None) -> LaneTerms:
         promise_seconds=workload.ttft_promise_seconds or math.inf,
         mean_prompt_tokens=workload.prior_prompt_tokens,
         value=_value(workload),
+        costs=_costs(fleet, workload),
+        floor_rate=workload.guaranteed_share * workload.prior_rate,
+        tier=_TIER_ORDER[workload.tier],
     )
     if planned is None:
         return static
@@ -98,7 +105,17 @@ def _lane(workload: WorkloadClass, planned: ClassPlan | None) -> LaneTerms:
         rate=planned.admitted_rate,
         index=planned.index,
         band=planned.band,
+        floor_rate=workload.guaranteed_share * planned.arrival_rate,
+        tier=0,  # what the plan makes of tiers is in its rates and guarantees
     )
+
+
+def _costs(fleet: Fleet, workload: WorkloadClass) -> Costs:
+    """What a request of mean lengths takes of an engine of the first pool that the class may use."""
+    usable = [pool for pool in fleet.pools if not pool.external and (not workload.pools or pool.name in workload.pools)]
+    if not usable:
+        return NO_COSTS
+    return costs_of(usable[0], workload.prior_prompt_tokens, workload.prior_output_tokens)
 
 
 def _value(workload: WorkloadClass) -> float:
@@ -165,4 +182,7 @@ def _policy(fleet: Fleet, lanes: tuple[LaneTerms, ...], choices: Choices) -> Adm
     if not promised or not rates:
         return choices.policy
     # The fastest pool decides what is still possible: a promise is lost only when no engine could keep it.
-    return keeping_promises(choices.policy, prefill_seconds_per_token=1.0 / max(rates))
+    seconds = 1.0 / max(rates)
+    if choices.policy.order is Order.TIMELY:
+        return replace(choices.policy, prefill_seconds_per_token=seconds, margin_seconds=MARGIN_SECONDS)
+    return keeping_promises(choices.policy, prefill_seconds_per_token=seconds, margin_seconds=MARGIN_SECONDS)

@@ -128,9 +128,10 @@ class Engine:
         # packing the budget is for. Anything beyond them waits for a slot or for memory.
         if reading.waiting > max(self.unfinished_requests, self.unfinished_when_read):
             return False
-        return self.free_slots() != 0 and self._has_memory(reading)
+        return self.free_slots() != 0 and self.has_memory(reading)
 
-    def _has_memory(self, reading: Reading) -> bool:
+    def has_memory(self, reading: Reading) -> bool:
+        """Whether resident and promised tokens leave headroom."""
         capacity = reading.kv_token_capacity or self.terms.kv_token_capacity
         if not capacity or (reading.running == 0 and self.unfinished_requests == 0):
             return True

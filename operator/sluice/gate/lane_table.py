@@ -8,12 +8,15 @@ requests that wait).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
-from sluice.policy.admission import AdmissionPolicy, LaneTerms, lanes_of
+from sluice.gate.scarcity import Scarcity
+from sluice.policy.admission import AdmissionPolicy, LaneTerms, Memory, lanes_of
 from sluice.policy.compiled import IS_COMPILED
-from sluice.policy.kernels import NOBODY, Late, accrue, choose, latest_start, record_start
+from sluice.policy.kernels import NOBODY, Late, Order, accrue, choose, latest_start, record_start
+from sluice.policy.timely import watch_prices
+
+_REMEMBERED = ("accrued", "prefill_price", "slot_price", "memory_price", "watched")
 
 
 class _Record:
@@ -47,30 +50,49 @@ class LaneTable:
         """Read one field."""
         return float(self._lanes[field][lane] if IS_COMPILED else getattr(self._lanes[lane], field))
 
-    @property
-    def accrued(self) -> float:
-        """When credit was last added, seconds."""
-        return float(self._rule.accrued)
-
-    def remember(self, credit: Mapping[str, float], accrued: float) -> None:
-        """Take over what another table's rule remembered."""
-        self._rule.accrued = accrued
+    def take_over(self, before: LaneTable) -> None:
+        """What another table's rule remembered: credit by lane, and prices."""
+        for field in _REMEMBERED:
+            setattr(self._rule, field, float(getattr(before._rule, field)))
+        known = {name: number for number, name in enumerate(before.names)}
         for number, name in enumerate(self.names):
-            self.set(number, "credit", credit.get(name, 0.0))
+            self.set(number, "credit", before.get(known[name], "credit") if name in known else 0.0)
 
-    def credit(self) -> dict[str, float]:
-        """What the rule remembers, by lane."""
-        return {name: self.get(number, "credit") for number, name in enumerate(self.names)}
+    @property
+    def memory(self) -> Memory:
+        """What the rule remembers."""
+        rule = self._rule
+        return Memory(
+            credit=tuple(self.get(number, "credit") for number in range(len(self.names))),
+            accrued=float(rule.accrued),
+            prices=(float(rule.prefill_price), float(rule.slot_price), float(rule.memory_price)),
+        )
+
+    def count_engines(self, ready: int) -> None:
+        """So many engines share the work."""
+        self._rule.engines = float(max(1, ready))
+
+    def watch(self, short: Scarcity, now: float) -> None:
+        """What has kept engines closed since the last call, while something waited."""
+        watch_prices(self._rule, float(short.prefill), float(short.slots), float(short.memory), now)
 
     def latest_start(self, lane: int, arrival: float, prompt_tokens: float) -> float:
         """Latest start that keeps the promise; infinite where promises play no part."""
-        if self.policy.late is Late.IGNORE and not self._needs_latest:
+        if self.policy.late is Late.IGNORE:
             return float("inf")
         return float(latest_start(self._rule, self._lanes[lane], arrival, prompt_tokens))
 
-    @property
-    def _needs_latest(self) -> bool:
-        return self.policy.order.name == "BLEND"
+    def rank(self, lane: int) -> tuple[float, float]:
+        """Standing of a lane where the order has one whatever waits: the lowest goes first."""
+        match self.policy.order:
+            case Order.BANDS:
+                return self.get(lane, "band"), -self.get(lane, "index")
+            case Order.INDEX:
+                return 0.0, -self.get(lane, "index")
+            case Order.TIMELY:  # as of the last choice
+                return self.get(lane, "tier"), -self.get(lane, "worth")
+            case _:
+                return 0.0, 0.0
 
     def accrue(self, now: float) -> None:
         """Add credit up to ``now``."""

@@ -27,6 +27,7 @@ from sluice.gate.lanes import Lane
 from sluice.gate.placing import Placement, least_loaded
 from sluice.gate.refusals import aged, over_bounds, refuse
 from sluice.gate.request import Effects, Freed, Phase, Refused, Request
+from sluice.gate.scarcity import Scarcity, scarcity
 from sluice.gate.terms import GateTerms
 from sluice.policy.kernels import Late, Order
 
@@ -116,6 +117,8 @@ class Gate:
         """Time passed: call it some twenty times a second."""
         effects = Effects([], [])
         self.accounts.tick(now, busy=self.waiting > 0)
+        if self.terms.policy.order is Order.TIMELY:
+            self._table.watch(scarcity(self.engines.values(), now) if self.waiting else Scarcity(), now)
         for request, how in self.accounts.overdue(now, self.terms):
             self._free(request, how)
             request.phase = Phase.RELEASED
@@ -132,9 +135,8 @@ class Gate:
     def on_terms(self, terms: GateTerms, now: float) -> Effects:
         """A new plan, other classes, other engines: what waits and what runs stays."""
         effects = Effects([], [])
-        credit, accrued = self._table.credit(), self._table.accrued
-        self._table = LaneTable(terms.policy, terms.lanes)
-        self._table.remember(credit, accrued)
+        before, self._table = self._table, LaneTable(terms.policy, terms.lanes)
+        self._table.take_over(before)
         self._take(terms, now)
         if self.engines:
             self._admit(now, effects)
@@ -192,6 +194,7 @@ class Gate:
         for request in self.accounts.in_prefill:
             if request.lane in self.lanes:
                 self.lanes[request.lane].in_prefill += 1
+        self._table.count_engines(sum(engine.terms.ready for engine in self.engines.values()))
         for lane in self.lanes.values():
             self._table.set(lane.number, "in_prefill", lane.in_prefill)
             self._show(lane)
@@ -232,6 +235,7 @@ class Gate:
             table.set(number, "head_latest", lane.head_latest)
         if late := lane.late.head():
             table.set(number, "late_arrival", late.arrival)
+            table.set(number, "late_prompt", late.prompt_tokens)
 
     def _admit(self, now: float, effects: Effects) -> None:
         """Start what may start, in the policy's order, until no engine is open or nobody waits."""
@@ -340,14 +344,4 @@ class Gate:
 
     def _goes_before(self, other: Lane, lane: Lane) -> bool:
         """Whether what waits in ``other`` goes before a new request of ``lane``."""
-        if self.terms.policy.order not in (Order.BANDS, Order.INDEX) or other is lane:
-            return True
-        table = self._table
-        ranks = [
-            (
-                table.get(one.number, "band") if self.terms.policy.order is Order.BANDS else 0.0,
-                -table.get(one.number, "index"),
-            )
-            for one in (other, lane)
-        ]
-        return ranks[0] <= ranks[1]
+        return other is lane or self._table.rank(other.number) <= self._table.rank(lane.number)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from sluice.gate.engines import EngineTerms
 from sluice.gate.keys import KeySource
 from sluice.policy.admission import AdmissionPolicy, LaneTerms
-from sluice.policy.orders import BANDS
+from sluice.policy.orders import TIMELY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +49,7 @@ class GateTerms:
     lanes: tuple[LaneTerms, ...]
     """Of the same names, from the plan; without a fresh plan in the static order."""
     engines: tuple[EngineTerms, ...]
-    policy: AdmissionPolicy = BANDS
+    policy: AdmissionPolicy = TIMELY
     plan_id: str = ""
     closed: frozenset[str] = frozenset()
     places: bool = False

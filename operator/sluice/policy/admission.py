@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from sluice.model.plan import Band, Plan
+from sluice.policy.costs import NO_COSTS, Costs
 from sluice.policy.kernels import (
     BAND_FULL,
     BAND_IDLE,
@@ -32,6 +33,8 @@ from sluice.policy.kernels import (
     record_start,
 )
 
+EVEN_PRICES = (1 / 3, 1 / 3, 1 / 3)
+"""Before anything was watched."""
 _BANDS = {Band.FULL: BAND_FULL, Band.RATIONED: BAND_RATIONED, Band.IDLE_ONLY: BAND_IDLE}
 
 
@@ -63,6 +66,13 @@ class LaneTerms:
     promise_seconds: float = math.inf
     mean_prompt_tokens: float = 0.0
     value: float = 0.0
+    """Money per request."""
+    costs: Costs = NO_COSTS
+    """What a request takes of an engine."""
+    floor_rate: float = 0.0
+    """Guaranteed requests per second."""
+    tier: int = 0
+    """Lower ones go first, whatever they are worth."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +108,8 @@ class Memory:
     """Requests that each lane may start now; empty: nothing earned yet."""
     accrued: float = 0.0
     """When credit was last added, seconds."""
+    prices: tuple[float, float, float] = EVEN_PRICES
+    """Of prefill, slots and KV memory, as watched."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,7 +169,14 @@ class AdmissionPolicy:
     prefill_seconds_per_token: float = 0.0
     margin_seconds: float = 0.0
     credit_seconds: float = 5.0
-    urgency_seconds: float = 1.0
+    fill: float = 0.5
+    """TIMELY: share of the time to a promise that may be spoken for; the rest is for what nobody expects."""
+    guard_seconds: float = 0.3
+    """TIMELY: slack below which a promise is in danger."""
+    horizon_seconds: float = 10.0
+    """TIMELY: time that a request without a promise counts as able to wait."""
+    price_seconds: float = 5.0
+    """TIMELY: time in which prices move by a factor e; inf: they stay."""
     late_share: float = 0.0
     """Share of ready replicas that must have budget before a late request starts."""
     late_tokens: float = math.inf
@@ -174,7 +193,9 @@ class AdmissionPolicy:
         )
         rule["prefill_seconds"] = self.prefill_seconds_per_token
         rule["margin"], rule["credit_seconds"] = self.margin_seconds, self.credit_seconds
-        rule["urgency"] = self.urgency_seconds
+        rule["spoken"], rule["guard"], rule["horizon"] = self.fill, self.guard_seconds, self.horizon_seconds
+        rule["price_seconds"], rule["engines"] = self.price_seconds, 1.0
+        rule["prefill_price"], rule["slot_price"], rule["memory_price"] = EVEN_PRICES
         rule["late_share"], rule["late_tokens"] = self.late_share, self.late_tokens
         return rule
 
@@ -199,6 +220,8 @@ class AdmissionPolicy:
         lanes["in_prefill"] = view.in_prefill
         lanes["credit"] = view.memory.credit or 0.0
         rule["accrued"] = view.memory.accrued
+        rule["prefill_price"], rule["slot_price"], rule["memory_price"] = view.memory.prices
+        rule["engines"] = max(1, sum(replica.ready for replica in view.replicas))
         accrue(rule[0], lanes, now)
         replicas = list(view.replicas)
         starts: list[Start] = []
@@ -220,7 +243,11 @@ class AdmissionPolicy:
             while self.late is not Late.IGNORE and live[i] and self._is_lost(live[i][0], now, rule[0], lanes[i]):
                 late[i].append(live[i].pop(0))
             _show(lanes, i, live[i], late[i], rule[0])
-        memory = Memory(credit=tuple(float(c) for c in lanes["credit"]), accrued=float(rule["accrued"][0]))
+        memory = Memory(
+            credit=tuple(float(c) for c in lanes["credit"]),
+            accrued=float(rule["accrued"][0]),
+            prices=view.memory.prices,
+        )
         return tuple(starts), memory
 
     def _lanes(self, view: GateView, now: float) -> tuple[Any, list[list[Waiting]], list[list[Waiting]]]:
@@ -256,7 +283,7 @@ def _show(lanes: Any, i: int, live: list[Waiting], late: list[Waiting], rule: An
         lanes["head_arrival"][i] = live[0].arrival
         lanes["head_latest"][i] = latest_start(rule, lanes[i], live[0].arrival, live[0].prompt_tokens)
     if late:
-        lanes["late_arrival"][i] = late[0].arrival
+        lanes["late_arrival"][i], lanes["late_prompt"][i] = late[0].arrival, late[0].prompt_tokens
 
 
 def _with_one_more(replica: ReplicaView, request: Waiting) -> ReplicaView:
@@ -278,6 +305,9 @@ def lanes_of(terms: tuple[LaneTerms, ...]) -> Any:
         lanes["band"][i] = _BANDS[entry.band]
         lanes["promise"][i], lanes["mean_prompt"][i] = entry.promise_seconds, entry.mean_prompt_tokens
         lanes["value"][i] = entry.value
+        lanes["busy"][i], lanes["hold"][i] = entry.costs.busy_seconds, entry.costs.hold_seconds
+        lanes["memory"][i] = entry.costs.memory_seconds
+        lanes["floor"][i], lanes["tier"][i] = entry.floor_rate, entry.tier
     return lanes
 
 
@@ -287,8 +317,13 @@ def terms_of_plan(
     promises: dict[str, float],
     prompts: dict[str, float],
     values: dict[str, float],
+    costs: dict[str, Costs] | None = None,
+    floors: dict[str, float] | None = None,
 ) -> tuple[LaneTerms, ...]:
-    """Lane terms from a plan, in the plan's order; ``promises`` only names classes that have one."""
+    """Lane terms from a plan, in the plan's order.
+
+    ``promises`` only names classes that have one; ``floors`` are guaranteed shares of what is offered.
+    """
     return tuple(
         LaneTerms(
             name=entry.name,
@@ -300,6 +335,8 @@ def terms_of_plan(
             promise_seconds=promises.get(entry.name, math.inf),
             mean_prompt_tokens=prompts.get(entry.name, 0.0),
             value=values.get(entry.name, 0.0),
+            costs=(costs or {}).get(entry.name, NO_COSTS),
+            floor_rate=(floors or {}).get(entry.name, 0.0) * entry.arrival_rate,
         )
         for entry in plan.classes
     )

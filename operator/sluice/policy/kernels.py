@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from sluice.policy.compiled import compiled, inner
+from sluice.policy.timely import choose_timely
 
 
 class Order(IntEnum):
@@ -35,8 +36,8 @@ class Order(IntEnum):
     """Fully planned classes, then rationed ones that hold credit, then the rest."""
     DEADLINE = 5
     """Earliest promise first."""
-    BLEND = 6
-    """Index times urgency: static value per token, weighted by how soon the promise is lost."""
+    TIMELY = 6
+    """By value for what is scarce, and by promise as far as value allows it (``sluice.policy.timely``)."""
 
 
 class Late(IntEnum):
@@ -60,6 +61,7 @@ LANE = np.dtype(
         ("head_arrival", "f8"),  # of the first live request, seconds
         ("head_latest", "f8"),  # its latest start that keeps the promise, seconds
         ("late_arrival", "f8"),  # of the first late request
+        ("late_prompt", "f8"),  # its tokens to compute
         ("in_prefill", "i8"),  # started, first token not yet seen
         # What the plan says.
         ("target", "f8"),  # prefills in service, x* of the fleet
@@ -71,8 +73,18 @@ LANE = np.dtype(
         ("promise", "f8"),  # TTFT target, seconds; inf: none
         ("mean_prompt", "f8"),  # tokens to compute
         ("value", "f8"),  # money per request
+        ("busy", "f8"),  # engine-seconds that a request adds to iterations
+        ("hold", "f8"),  # engine-seconds that it takes of all slots
+        ("memory", "f8"),  # engine-seconds that it takes of the KV memory
+        ("floor", "f8"),  # requests per second that are guaranteed
+        ("tier", "i8"),  # a lower one goes first
         # What the rule remembers.
-        ("credit", "f8"),  # requests that a rationed class may start now
+        ("credit", "f8"),  # requests that a rationed or guaranteed class may start now
+        # What one choice works out.
+        ("worth", "f8"),  # value per engine-second of what is scarce
+        ("turn", "f8"),  # seconds by which a start puts off the next one
+        ("demand", "f8"),  # seconds of turns due before the newest request's last moment
+        ("kept", "i8"),  # 1: everything in the lane can be started in time
     ],
     align=True,
 )
@@ -89,7 +101,16 @@ RULE = np.dtype(
         ("accrued", "f8"),  # when credit was last added, seconds
         ("late_share", "f8"),  # share of replicas that must have budget before a late request starts
         ("late_tokens", "f8"),  # unfinished prompt tokens that its replica may hold
-        ("urgency", "f8"),  # BLEND: slack over which urgency falls by e, seconds
+        # TIMELY.
+        ("engines", "f8"),
+        ("spoken", "f8"),  # share of the time to a promise that may be spoken for
+        ("guard", "f8"),  # slack below which a promise is in danger, seconds
+        ("horizon", "f8"),  # seconds that a request without a promise counts as able to wait
+        ("price_seconds", "f8"),  # time in which prices move by a factor e; inf: they stay
+        ("prefill_price", "f8"),
+        ("slot_price", "f8"),
+        ("memory_price", "f8"),
+        ("watched", "f8"),  # when prices last moved, seconds
     ],
     align=True,
 )
@@ -123,7 +144,7 @@ def occupancy_deviation(lane: Rule) -> float:
 
 
 @inner
-def _score(rule: Rule, lane: Rule, now: float) -> float:
+def _score(rule: Rule, lane: Rule) -> float:
     """Rank of a live head: the highest goes first."""
     if rule.order == 0:  # ARRIVAL
         return float(-lane.head_arrival)
@@ -133,18 +154,7 @@ def _score(rule: Rule, lane: Rule, now: float) -> float:
         return float(lane.index)
     if rule.order == 3:  # QUEUE
         return float(lane.waiting - lane.queue_target)
-    if rule.order == 5:  # DEADLINE
-        return float(-(lane.head_arrival + lane.promise))
-    return _blended(rule, lane, now)
-
-
-@inner
-def _blended(rule: Rule, lane: Rule, now: float) -> float:
-    """Index times exp(-slack/urgency); a class without a promise has the slack of its wait alone."""
-    slack = lane.head_latest - now
-    if slack == np.inf:
-        return float(lane.index * np.exp(-10.0))
-    return float(lane.index * np.exp(-min(10.0, max(0.0, slack) / rule.urgency)))
+    return float(-(lane.head_arrival + lane.promise))  # DEADLINE
 
 
 @inner
@@ -178,13 +188,13 @@ def _choose_by_band(rule: Rule, lanes: Lanes) -> int:
 
 
 @inner
-def _choose_by_score(rule: Rule, lanes: Lanes, now: float) -> int:
+def _choose_by_score(rule: Rule, lanes: Lanes) -> int:
     best, best_score, best_tie = -1, -np.inf, -np.inf
     for i in range(len(lanes)):
         lane = lanes[i]
         if lane.waiting <= 0 or not may_start(rule, lane):
             continue
-        score = _score(rule, lane, now)
+        score = _score(rule, lane)
         tie = lane.waiting - lane.queue_target if rule.order == 1 else -lane.head_arrival
         if best < 0 or score > best_score or (score == best_score and tie > best_tie):
             best, best_score, best_tie = i, score, tie
@@ -192,22 +202,30 @@ def _choose_by_score(rule: Rule, lanes: Lanes, now: float) -> int:
 
 
 @inner
-def _choose_late(lanes: Lanes) -> int:
-    """Among late heads: the class of highest index; they have nothing left to lose."""
+def _choose_late(rule: Rule, lanes: Lanes) -> int:
+    """Among late heads: the class of highest index; in the timely order the shortest prompt, least in the way."""
     best, best_score = -1, -np.inf
     for i in range(len(lanes)):
-        if lanes[i].late > 0 and lanes[i].index > best_score:
-            best, best_score = i, lanes[i].index
+        if lanes[i].late <= 0:
+            continue
+        score = -lanes[i].late_prompt if rule.order == 6 else lanes[i].index
+        if score > best_score:
+            best, best_score = i, score
     return best
 
 
 @compiled
 def choose(rule: Rule, lanes: Lanes, now: float) -> int:
     """The lane whose live head starts next; ``len(lanes) + lane`` for a late head; -1: nobody."""
-    best = _choose_by_band(rule, lanes) if rule.order == 4 else _choose_by_score(rule, lanes, now)
+    if rule.order == 6:
+        best = choose_timely(rule, lanes, now)
+    elif rule.order == 4:
+        best = _choose_by_band(rule, lanes)
+    else:
+        best = _choose_by_score(rule, lanes)
     if best >= 0:
         return best
-    late = _choose_late(lanes)
+    late = _choose_late(rule, lanes)
     return -1 if late < 0 else len(lanes) + late
 
 
@@ -221,22 +239,28 @@ def late_may_start(rule: Rule, eligible: int, replicas: int, unfinished_tokens: 
     return bool(eligible >= rule.late_share * replicas and unfinished_tokens <= rule.late_tokens)
 
 
+@inner
+def _has_credit(rule: Rule) -> bool:
+    return bool(4 <= rule.order <= 6 and rule.order != 5)  # BANDS, TIMELY
+
+
 @compiled
 def accrue(rule: Rule, lanes: Lanes, now: float) -> None:
-    """Add credit at the planned rate since the last call, up to the bucket's depth."""
+    """Add credit since the last call, up to the bucket's depth: at the planned rate, or at the guaranteed one."""
     elapsed = now - rule.accrued
-    if rule.order != 4 or elapsed <= 0.0:
+    if not _has_credit(rule) or elapsed <= 0.0:
         return
     rule.accrued = now
     for i in range(len(lanes)):
         lane = lanes[i]
-        depth = max(1.0, lane.rate * rule.credit_seconds)
-        lane.credit = min(depth, lane.credit + lane.rate * elapsed)
+        rate = lane.rate if rule.order == 4 else lane.floor
+        depth = max(1.0, rate * rule.credit_seconds)
+        lane.credit = min(depth, lane.credit + rate * elapsed)
 
 
 @compiled
 def record_start(rule: Rule, lane: Rule) -> None:
     """Account for one started prefill."""
     lane.in_prefill += 1
-    if rule.order == 4:
+    if _has_credit(rule):
         lane.credit = max(-1.0, lane.credit - 1.0)

@@ -8,6 +8,7 @@ promises may be a default.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from sluice.policy.admission import AdmissionPolicy, Need
 from sluice.policy.kernels import Late, Order
@@ -34,6 +35,19 @@ EARLIEST_DEADLINE = AdmissionPolicy(name="earliest-deadline", order=Order.DEADLI
 """Earliest promise first, whether it can still be kept or not."""
 
 
+TIMELY = AdmissionPolicy(name="timely", order=Order.TIMELY, needs=frozenset({Need.PLAN, Need.PROMISES}), late=Late.LAST)
+"""By value for what is scarce, and by promise as far as value allows it; the late last, the shortest of them first."""
+
+MARGIN_SECONDS = 0.2
+"""Kept in hand before a promise counts as lost: a start may find a budget of unfinished prompt before it."""
+
+
+def timely(prefill_seconds_per_token: float, **how: Any) -> AdmissionPolicy:
+    """The timely order for engines of a given speed; ``how`` replaces its parameters by name."""
+    given = {"prefill_seconds_per_token": prefill_seconds_per_token, "margin_seconds": MARGIN_SECONDS, **how}
+    return replace(TIMELY, **given)
+
+
 def keeping_promises(
     policy: AdmissionPolicy,
     *,
@@ -52,6 +66,13 @@ def keeping_promises(
         own_prompt=own_prompt,
         prefill_seconds_per_token=prefill_seconds_per_token,
         margin_seconds=margin_seconds,
+    )
+
+
+def promising(policy: AdmissionPolicy, prefill_seconds_per_token: float, late: Late = Late.LAST) -> AdmissionPolicy:
+    """``policy`` with the margin that the timely order has."""
+    return keeping_promises(
+        policy, prefill_seconds_per_token=prefill_seconds_per_token, late=late, margin_seconds=MARGIN_SECONDS
     )
 
 

@@ -6,6 +6,7 @@ import math
 
 from sluice.policy.compiled import inner
 from sluice.policy.kernels import accrue, choose, late_may_start, latest_start, record_start
+from sluice.policy.timely import watch_prices
 from sluice.simulation.agenda import tree_first
 from sluice.simulation.batch import touch
 from sluice.simulation.layout import Sim
@@ -77,6 +78,7 @@ def tidy(sim: Sim, i: int) -> None:
     _show_head(sim, i)
     if entry.late_head >= 0:
         sim.lanes[i].late_arrival = sim.requests[entry.late_head].arrival
+        sim.lanes[i].late_prompt = sim.requests[entry.late_head].work
 
 
 @inner
@@ -115,8 +117,21 @@ def _append_late(sim: Sim, i: int, q: int) -> None:
         sim.requests[entry.late_tail].next = q
     else:
         entry.late_head = q
+        sim.lanes[i].late_prompt = request.work
     entry.late_tail = q
     sim.lanes[i].late += 1
+
+
+@inner
+def watch(sim: Sim, now: float) -> None:
+    """Tell the rule what has kept replicas shut since the last event, if anything waited."""
+    run, waiting = sim.core[0], 0
+    for i in range(len(sim.lanes)):
+        waiting += sim.lanes[i].waiting
+    if waiting > 0:
+        watch_prices(sim.rule[0], float(run.short_prefill), float(run.short_slots), float(run.short_memory), now)
+    else:
+        sim.rule[0].watched = now
 
 
 @inner
@@ -165,6 +180,7 @@ def _start(sim: Sim, q: int, r: int, now: float) -> None:
     request.replica = r
     request.left = request.work
     replica.owed += request.left
+    replica.sent += 1.0
     if sim.core[0].trip > 0.0:
         replica.listed += 1
         refresh(sim, r)

@@ -7,12 +7,14 @@ prefill-first on a free slot); SP keeps a partition of mixed and solo replicas, 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
+from sluice.model.fleet import Pool
 from sluice.policy.admission import UNBOUNDED, AdmissionPolicy, Budget
 from sluice.policy.orders import BANDS, CAPPED_GATE, FIRST_COME, GATE, PRIORITY, QUEUE_GATE
-from sluice.simulation.layout import Batching, Decode, Placement
+from sluice.simulation.layout import Batching, Decode, Placement, Sight
 from sluice.simulation.regime import Regime
 
 ONE_PREFILL = Budget(least_requests=1, tokens=0.0)
@@ -21,7 +23,7 @@ ONE_PREFILL = Budget(least_requests=1, tokens=0.0)
 
 def _network(name: str, order: AdmissionPolicy, **how: object) -> Regime:
     """A regime of the paper's network: the gate sees slots, one prefill per replica."""
-    base = Regime(admission=replace(order, name=name), budget=ONE_PREFILL, sees_slots=True)
+    base = Regime(admission=replace(order, name=name), budget=ONE_PREFILL, sees_slots=Sight.ENDS)
     return replace(base, **how)  # type: ignore[arg-type]  # keyword arguments of one dataclass
 
 
@@ -77,7 +79,15 @@ TODAY = MappingProxyType(
 """What people run today: every request goes to an engine at once, the engine queues first come first served."""
 
 
-def gated(policy: AdmissionPolicy, *, name: str | None = None, budget: Budget) -> Regime:
-    """A regime under the live gate's view: in place, budget in tokens, free slots unknown."""
+def gated(
+    policy: AdmissionPolicy, *, name: str | None = None, budget: Budget, sees_slots: Sight = Sight.NONE
+) -> Regime:
+    """A regime under the live gate's view: in place, budget in tokens."""
     admission = policy if name is None else replace(policy, name=name)
-    return Regime(admission=admission, budget=budget, placement=Placement.FEWEST_TOKENS)
+    return Regime(admission=admission, budget=budget, placement=Placement.FEWEST_TOKENS, sees_slots=sees_slots)
+
+
+def live_gate(policy: AdmissionPolicy, pools: Sequence[Pool], *, sees_slots: Sight = Sight.ENDS) -> Regime:
+    """The gate as it stands at a proxy: its budget, prompts counted in full until their first token, slots seen."""
+    budget = Budget(least_requests=2, tokens=2.0 * min(pool.batched_token_budget for pool in pools))
+    return replace(gated(policy, budget=budget, sees_slots=sees_slots), whole_prompts=True)

@@ -12,9 +12,10 @@ from sluice.model.plan import Plan
 from sluice.model.signal import Source
 from sluice.model.snapshot import PoolSupply
 from sluice.planning import Problem, plan
-from sluice.policy.admission import AdmissionPolicy, Budget
+from sluice.policy.admission import AdmissionPolicy
+from sluice.policy.costs import costs_of
 from sluice.policy.kernels import Late
-from sluice.policy.orders import BANDS, EARLIEST_DEADLINE, FIRST_COME, PRIORITY, keeping_promises, with_reserve
+from sluice.policy.orders import BANDS, EARLIEST_DEADLINE, FIRST_COME, PRIORITY, TIMELY, promising, timely, with_reserve
 from sluice.simulation.actuated import (
     ACTUATED,
     IDEAL,
@@ -26,7 +27,7 @@ from sluice.simulation.actuated import (
     limited_as,
     start_open,
 )
-from sluice.simulation.catalogue import TODAY, gated
+from sluice.simulation.catalogue import TODAY, live_gate
 from sluice.simulation.layout import Sim
 from sluice.simulation.measure import Measure, Prices, measure
 from sluice.simulation.regime import Fidelity, Guidance, Regime
@@ -37,12 +38,10 @@ DEFAULT_REGIMES = (
     "chunked",
     "sluice",
     "first-come",
-    "bands+late-last",
     "priority+late-last",
     "earliest-deadline+late-last",
+    "timely",
 )
-CHUNKS_AHEAD = 2.0
-"""Unfinished prompt tokens per replica, in chunks: an engine always has its next chunk, and no queue of its own."""
 
 
 class ComparisonError(ValueError):
@@ -103,19 +102,19 @@ def declared_workload(classes: Sequence[WorkloadClass], *, horizon_seconds: floa
 def regimes_for(scenario: Scenario, names: Sequence[str]) -> tuple[Regime, ...]:
     """Regimes by name: engines as they run today, or the live gate with one of its orders."""
     pools = scenario.fleet.pools
-    budget = Budget(least_requests=1, tokens=CHUNKS_AHEAD * min(pool.chunk_tokens for pool in pools))
     per_token = max(pool.mixed_seconds / pool.chunk_tokens for pool in pools)
     orders: dict[str, AdmissionPolicy] = {}
     for order in (FIRST_COME, PRIORITY, BANDS, EARLIEST_DEADLINE):
         orders[order.name] = order
         for late in (Late.LAST, Late.REFUSE):
-            kept = keeping_promises(order, prefill_seconds_per_token=per_token, late=late)
+            kept = promising(order, per_token, late)
             orders[kept.name] = kept
             if late is Late.LAST:
                 orders[with_reserve(kept).name] = with_reserve(kept)
-    known = {**TODAY, **ACTUATED, **IDEAL, **{name: gated(order, budget=budget) for name, order in orders.items()}}
+    orders[TIMELY.name] = timely(per_token)
+    known = {**TODAY, **ACTUATED, **IDEAL, **{name: live_gate(order, pools) for name, order in orders.items()}}
     if unknown := [name for name in names if name not in known]:
-        raise ComparisonError(f"no policy {', '.join(unknown)}; there are {', '.join(known)}")
+        raise ComparisonError(f"no policy {', '.join(unknown)}; there are {', '.join(n for n in known if ':' not in n)}")
     return tuple(known[name] for name in names)
 
 
@@ -239,13 +238,18 @@ def _plan(scenario: Scenario) -> Plan:
 
 
 def _guidance(scenario: Scenario, planned: Plan) -> Guidance:
-    prompts, values = scenario.workload.means("work"), scenario.workload.means("output")
-    promises = {
-        entry.name: entry.ttft_promise_seconds for entry in scenario.classes if entry.ttft_promise_seconds is not None
-    }
+    """What a gate is told: the plan, and what a request of mean lengths is worth and takes."""
+    load, classes = scenario.workload, scenario.classes
+    works, prompts, outputs = load.means("work"), load.means("prompt"), load.means("output")
+    pool = scenario.fleet.pools[0]
     return Guidance.of_plan(
         planned,
-        promises=promises,
-        prompts={entry.name: float(prompts[i]) for i, entry in enumerate(scenario.classes)},
-        values={entry.name: float(values[i]) for i, entry in enumerate(scenario.classes)},
+        promises={entry.name: entry.ttft_promise_seconds for entry in classes if entry.ttft_promise_seconds},
+        prompts={entry.name: float(works[i]) for i, entry in enumerate(classes)},
+        values={
+            entry.name: float(entry.prompt_token_price * prompts[i] + entry.output_token_price * outputs[i])
+            for i, entry in enumerate(classes)
+        },
+        costs={entry.name: costs_of(pool, float(works[i]), float(outputs[i])) for i, entry in enumerate(classes)},
+        floors={entry.name: entry.guaranteed_share for entry in classes},
     )

@@ -10,11 +10,11 @@ from __future__ import annotations
 import math
 
 from sluice.policy.compiled import compiled, inner
-from sluice.simulation.admitting import deliver_prompt, enqueue, tidy, try_gate
+from sluice.simulation.admitting import deliver_prompt, enqueue, tidy, try_gate, watch
 from sluice.simulation.agenda import heap_pop, tree_first
 from sluice.simulation.batch import TINY, add_decode, drop_decode, mark, plan_span, settle
 from sluice.simulation.layout import Sim
-from sluice.simulation.placing import refresh
+from sluice.simulation.placing import read_gauges, refresh
 from sluice.simulation.routing import deliver_decode, pull, route
 
 REACHED, NEEDS_ROOM = 0, 1
@@ -248,34 +248,49 @@ def _after(sim: Sim, r: int, now: float) -> None:
         changed = int(sim.replicas[changed].next)
 
 
+EVENT_END, EVENT_TIMER, EVENT_ARRIVAL, EVENT_READING = 0, 1, 2, 3
+
+
+@inner
+def _next_event(sim: Sim) -> tuple[float, int]:
+    """(time, kind) of what happens next."""
+    run = sim.core[0]
+    time, kind = sim.trees[0, 1], EVENT_END
+    if run.timers > 0 and sim.timers[0].time < time:
+        time, kind = sim.timers[0].time, EVENT_TIMER
+    if run.arrivals < len(sim.requests) and sim.requests[run.arrivals].arrival <= time:
+        time, kind = sim.requests[run.arrivals].arrival, EVENT_ARRIVAL
+    if run.read_at < time:
+        time, kind = run.read_at, EVENT_READING
+    return time, kind
+
+
 @compiled
 def run_until(sim: Sim, horizon: float) -> int:
     """Process every event before ``horizon`` and stop there; may be called again to go on."""
     run = sim.core[0]
-    total = len(sim.requests)
     room = len(sim.timers) - TIMER_ROOM
     while True:
         if run.timers + sim.sets[0, 0] >= room:
             return 1
-        r = tree_first(sim.trees, 0)
-        time, kind = sim.trees[0, 1], 0
-        if run.timers > 0 and sim.timers[0].time < time:
-            time, kind = sim.timers[0].time, 1
-        if run.arrivals < total and sim.requests[run.arrivals].arrival <= time:
-            time, kind = sim.requests[run.arrivals].arrival, 2
+        time, kind = _next_event(sim)
         if time >= horizon:
             run.now = horizon
             return 0
         run.now = time
         run.events += 1
+        if sim.rule[0].order == 6:
+            watch(sim, time)
         freed = -1
-        if kind == 0:
-            _end_span(sim, r, time)
-            freed = r
-        elif kind == 1:
+        if kind == EVENT_END:
+            freed = tree_first(sim.trees, 0)
+            _end_span(sim, freed, time)
+        elif kind == EVENT_TIMER:
             what = int(sim.timers[0].what)
             run.timers = heap_pop(sim.timers, run.timers)
             _timer(sim, what % 4, what // 4, time)
+        elif kind == EVENT_READING:
+            read_gauges(sim, time)
         else:
             _arrive(sim, run.arrivals, time)
             run.arrivals += 1

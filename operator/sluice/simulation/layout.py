@@ -62,6 +62,17 @@ class Batching(IntEnum):
     """No prompt before the running batch has drained."""
 
 
+class Sight(IntEnum):
+    """How a gate knows free slots and KV memory."""
+
+    NONE = 0
+    """Not at all."""
+    ENDS = 1
+    """Exactly: it hears of every end of an answer."""
+    GAUGES = 2
+    """By the engines' gauges, twice a second, and by its own starts since; ends in between are expected."""
+
+
 class Decode(IntEnum):
     """Where a request decodes."""
 
@@ -137,6 +148,10 @@ REPLICA = np.dtype(
         ("joining", "i8"),  # decodes that enter at the next boundary
         ("pool", "i8"),
         ("role", "i8"),
+        ("shut", "i8"),  # why the gate starts nothing here, see ``placing.shut``
+        ("seen", "f8"),  # requests here at the last reading
+        ("sent", "f8"),  # started since
+        ("leaving", "f8"),  # ends expected between two readings
         ("stepping", "i8"),  # whether decodes advance in this span
         ("draining", "i8"),  # DECODE_FIRST: the batch must drain first
         ("dirty", "i8"),
@@ -173,10 +188,11 @@ CORE = np.dtype(
         ("placement", "i8"),
         ("eager", "i8"),  # 1: a freed slot takes a prefill before a buffered decode
         ("guard", "i8"),  # 1: no prefill starts while a decode is buffered
-        ("sees_slots", "i8"),  # 1: the gate knows free slots
+        ("sees_slots", "i8"),  # how the gate knows free slots, see ``Sight``
         ("whole_prompts", "i8"),  # 1: a prompt counts in full until its first token
         ("least_requests", "i8"),  # unfinished prompts per replica, always allowed
         ("budget", "f8"),  # unfinished prompt tokens per replica below which more may start
+        ("kv_share", "f8"),  # of the KV memory that a gate with sight fills
         ("trip", "f8"),  # seconds from the gate to the replica
         ("queue_limit", "f8"),  # waiting requests per lane beyond which arrivals are refused
         # Where the run stands.
@@ -188,6 +204,10 @@ CORE = np.dtype(
         ("prefilled", "i8"),  # first of the prompts that just finished
         ("buffered", "i8"),
         ("turn", "i8"),  # of round robin
+        ("read_at", "f8"),  # next reading of the gauges, seconds; inf: none
+        ("short_prefill", "i8"),  # replicas without prefill budget
+        ("short_slots", "i8"),  # replicas without a free slot, as the gate sees it
+        ("short_memory", "i8"),  # replicas whose slots would do, but not their memory
         ("seed", "i8"),
         ("second_seed", "i8"),
         ("events", "i8"),

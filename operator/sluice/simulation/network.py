@@ -18,6 +18,7 @@ from sluice.model.snapshot import PoolSupply
 from sluice.planning import Problem, plan
 from sluice.planning.promises import Promise
 from sluice.policy.admission import LaneTerms
+from sluice.policy.costs import costs_of
 from sluice.simulation.instances import POOL_NAME, Instance, NetworkClass
 from sluice.simulation.measure import Measure, measure
 from sluice.simulation.regime import Fidelity, Guidance, Regime
@@ -96,6 +97,7 @@ def guidance_of(instance: Instance, result: Plan, index: tuple[float, ...] | Non
                 band=entry.band if entry.admitted_rate > 0 else Band.IDLE_ONLY,
                 mean_prompt_tokens=c.prompt_tokens,
                 value=instance.prompt_price * c.prompt_tokens + instance.output_price * c.output_tokens,
+                costs=costs_of(instance.pool, c.prompt_tokens, c.output_tokens),
             )
         )
     pool = result.pools[0]

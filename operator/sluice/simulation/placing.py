@@ -8,6 +8,10 @@ from sluice.policy.compiled import inner
 from sluice.simulation.agenda import draw, heap_push, set_change, tree_first, tree_set
 from sluice.simulation.layout import Array, Sim
 
+READING_SECONDS = 0.5
+"""Between two readings of the gauges, as ``sluice.gate.residents`` has it."""
+EXPECTATION_FADES = 0.95
+"""Per reading: the most ends between two readings are expected again, for some ten seconds."""
 TIMER_PATIENCE, TIMER_DECODE_PATIENCE, TIMER_DELIVER_PROMPT, TIMER_DELIVER_DECODE = 0, 1, 2, 3
 
 
@@ -34,14 +38,71 @@ def may_decode(sim: Sim, replica: Array) -> bool:
 
 
 @inner
-def may_prefill(sim: Sim, replica: Array) -> bool:
-    """Whether the gate may start a prefill here: budget, and a slot where slots are seen."""
+def _sees_slot(sim: Sim, replica: Array) -> bool:
+    """Whether the gate believes in a free slot; by gauges it counts on the ends it has lately seen between readings."""
+    if sim.core[0].sees_slots == 2:
+        return bool(replica.seen + replica.sent - replica.leaving < sim.pools[replica.pool].slots)
+    return has_slot(sim, replica)
+
+
+@inner
+def _sees_memory(sim: Sim, replica: Array) -> bool:
+    """Whether resident and promised tokens leave headroom; an empty replica takes anything."""
+    if sim.core[0].fluid or replica.decodes + replica.listed == 0:
+        return True
+    return bool(replica.kv + replica.owed < sim.core[0].kv_share * sim.pools[replica.pool].kv)
+
+
+@inner
+def shut(sim: Sim, replica: Array) -> int:
+    """Why the gate may start no prefill here: sum of 1 budget, 2 slots, 4 memory, 8 its role; 0 where it may.
+
+    16 shuts nothing: by the last reading all slots are taken, but some are expected to end.
+    """
     option = sim.core[0]
     if replica.role == 2:
-        return False
+        return 8
+    why = 0
     if replica.listed >= option.least_requests and replica.owed >= option.budget:
-        return False
-    return replica.role != 0 or not option.sees_slots or has_slot(sim, replica)
+        why = 1
+    if replica.role == 0 and option.sees_slots:
+        if not _sees_slot(sim, replica):
+            why += 2
+        elif not _sees_memory(sim, replica):
+            why += 4
+        elif option.sees_slots == 2 and replica.seen + replica.sent >= sim.pools[replica.pool].slots:
+            why += 16
+    return why
+
+
+@inner
+def may_prefill(sim: Sim, replica: Array) -> bool:
+    """Whether the gate may start a prefill here."""
+    return (shut(sim, replica) & 15) == 0
+
+
+@inner
+def _note_shut(sim: Sim, replica: Array, why: int) -> None:
+    """Keep count of what keeps replicas shut."""
+    run, before = sim.core[0], int(replica.shut)
+    run.short_prefill += ((why & 1) > 0) - ((before & 1) > 0)
+    run.short_slots += ((why & 18) > 0) - ((before & 18) > 0)
+    run.short_memory += ((why & 4) > 0) - ((before & 4) > 0)
+    replica.shut = why
+
+
+@inner
+def read_gauges(sim: Sim, now: float) -> None:
+    """Every replica reports how many requests it holds."""
+    run = sim.core[0]
+    run.read_at = now + READING_SECONDS
+    for r in range(len(sim.replicas)):
+        replica = sim.replicas[r]
+        inside = float(replica.decodes + replica.reserved + replica.listed)
+        ended = max(0.0, replica.seen + replica.sent - inside)
+        replica.leaving = max(ended, replica.leaving * EXPECTATION_FADES)
+        replica.seen, replica.sent = inside, 0.0
+        refresh(sim, r)
 
 
 @inner
@@ -49,7 +110,10 @@ def refresh(sim: Sim, r: int) -> None:
     """Bring the index sets and the placement tree up to date after a change on replica ``r``."""
     replica = sim.replicas[r]
     option = sim.core[0]
-    eligible = may_prefill(sim, replica)
+    why = shut(sim, replica)
+    eligible = (why & 15) == 0
+    if why != replica.shut:
+        _note_shut(sim, replica, why)
     set_change(sim.sets, 0, r, eligible)
     if option.decode != 0:
         free = may_decode(sim, replica)

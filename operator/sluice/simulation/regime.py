@@ -7,7 +7,8 @@ from enum import Enum
 
 from sluice.model.plan import Plan
 from sluice.policy.admission import UNBOUNDED, AdmissionPolicy, Budget, LaneTerms, terms_of_plan
-from sluice.simulation.layout import Batching, Decode, Placement
+from sluice.policy.costs import Costs
+from sluice.simulation.layout import Batching, Decode, Placement, Sight
 
 
 class Fidelity(Enum):
@@ -35,8 +36,8 @@ class Regime:
     """A freed slot takes a new prefill before a buffered decode (the paper's GF)."""
     guard: bool = False
     """No prefill starts while a decode is buffered (model page section 3.6, H)."""
-    sees_slots: bool = False
-    """The gate knows free slots; the live gate does not."""
+    sees_slots: Sight = Sight.NONE
+    """How the gate knows free slots and KV memory."""
     whole_prompts: bool = False
     """The view of a gate at the proxy: prompts count in full until their first token, and decodes are out of sight."""
     batching: Batching = Batching.CHUNKED
@@ -65,10 +66,17 @@ class Guidance:
 
     @classmethod
     def of_plan(
-        cls, plan: Plan, *, promises: dict[str, float], prompts: dict[str, float], values: dict[str, float]
+        cls,
+        plan: Plan,
+        *,
+        promises: dict[str, float],
+        prompts: dict[str, float],
+        values: dict[str, float],
+        costs: dict[str, Costs],
+        floors: dict[str, float],
     ) -> Guidance:
         """Targets, bands and routing shares of a plan."""
-        lanes = terms_of_plan(plan, promises=promises, prompts=prompts, values=values)
+        lanes = terms_of_plan(plan, promises=promises, prompts=prompts, values=values, costs=costs, floors=floors)
         replicas = sum(pool.replicas for pool in plan.pools)
         mixed = sum(pool.mixed for pool in plan.pools)
         return cls(lanes=lanes, mixed_share=mixed / replicas if replicas else 1.0)

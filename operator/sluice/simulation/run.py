@@ -12,10 +12,11 @@ import numpy as np
 
 from sluice.model.fleet import Pool
 from sluice.policy.admission import lanes_of
+from sluice.policy.costs import KV_SHARE
 from sluice.policy.kernels import Order
 from sluice.simulation.agenda import empty_sets, leaves_for, seeds_of
 from sluice.simulation.engine import NEEDS_ROOM, refresh_all, run_until, settle_all
-from sluice.simulation.layout import BUFFER, CLASS, CORE, NONE, POOL, REPLICA, SLOT, TIMER, Role, Sim, State
+from sluice.simulation.layout import BUFFER, CLASS, CORE, NONE, POOL, REPLICA, SLOT, TIMER, Role, Sight, Sim, State
 from sluice.simulation.regime import Fidelity, Guidance, Regime
 from sluice.simulation.tables import IterationTable, flatten
 from sluice.simulation.workload import Workload
@@ -139,6 +140,7 @@ def assemble(setup: Setup, regime: Regime, guidance: Guidance) -> Sim:
         weights=np.tile([entry.count / entry.pool.solo_seconds for entry in setup.replicas], (classes, 1)),
         table=table,
     )
+    sim.rule["engines"] = float(count)
     refresh_all(sim)
     return sim
 
@@ -161,7 +163,7 @@ def _lanes(setup: Setup, regime: Regime, guidance: Guidance) -> Any:
     if names != setup.workload.classes:
         raise ValueError(f"guidance is for classes {names}, the workload has {setup.workload.classes}")
     lanes = lanes_of(guidance.lanes)
-    if regime.admission.order is Order.BANDS:
+    if regime.admission.order in {Order.BANDS, Order.TIMELY}:
         lanes["credit"] = 1.0
     return lanes
 
@@ -188,7 +190,9 @@ def _core(setup: Setup, regime: Regime) -> Any:
         "placement": int(regime.placement),
         "eager": regime.eager,
         "guard": regime.guard,
-        "sees_slots": regime.sees_slots,
+        "sees_slots": int(regime.sees_slots),
+        "read_at": 0.0 if regime.sees_slots is Sight.GAUGES else math.inf,
+        "kv_share": KV_SHARE,
         "whole_prompts": regime.whole_prompts,
         "least_requests": regime.budget.least_requests,
         "budget": regime.budget.tokens,

@@ -1,0 +1,153 @@
+"""The timely order: by value for what is scarce, and by promise as far as value allows it.
+
+Every class has a *cost*: seconds of one engine that a request of it takes of what is scarce.
+What is scarce is watched, not assumed: three prices follow what keeps engines closed while
+something waits (unfinished prefill, slots, KV memory), and a cost is the priced sum of what
+a request takes of each. Value over cost is a class's *worth*.
+
+Walk the waiting classes from the worthiest down, as long as everything that waits in them
+can still be started in time beside what is planned to arrive (a Moore-Hodgson test by
+lanes). Among the classes walked so far the worthiest goes first, but for one whose promise
+would be lost before its turn comes: that goes at once, the earliest first. What the walk
+did not reach waits for what it did. A class with a guaranteed share goes before all others
+while it holds credit.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from sluice.policy.compiled import compiled, inner
+
+LEAST_PRICE = 0.02
+"""Of a resource that is not scarce: it can become so, and prices move by factors."""
+
+
+@compiled
+def watch_prices(rule: Any, prefill: float, slots: float, memory: float, now: float) -> None:
+    """Let prices follow what kept engines closed since the last call, in engines by reason.
+
+    Multiplicative weights: where two resources bind, prices settle where both keep as many
+    engines closed, which is what the plan's own prices would do. Nobody closed: nothing learnt.
+    """
+    elapsed = min(now - rule.watched, rule.price_seconds)
+    rule.watched = now
+    closed = prefill + slots + memory
+    if closed <= 0.0 or elapsed <= 0.0 or rule.price_seconds == np.inf:
+        return
+    pace = elapsed / (rule.price_seconds * closed)
+    a = rule.prefill_price * np.exp(min(50.0, pace * prefill))
+    b = rule.slot_price * np.exp(min(50.0, pace * slots))
+    c = rule.memory_price * np.exp(min(50.0, pace * memory))
+    rule.prefill_price = max(LEAST_PRICE, a / (a + b + c))
+    rule.slot_price = max(LEAST_PRICE, b / (a + b + c))
+    rule.memory_price = max(LEAST_PRICE, c / (a + b + c))
+
+
+@inner
+def _appraise(rule: Any, lanes: Any) -> None:
+    """Cost, worth and turn of every lane at the present prices; nobody is kept yet."""
+    starts = 0.0
+    for i in range(len(lanes)):
+        starts += lanes[i].rate
+    for i in range(len(lanes)):
+        lane = lanes[i]
+        lane.kept = 0
+        cost = rule.prefill_price * lane.busy + rule.slot_price * lane.hold + rule.memory_price * lane.memory
+        lane.worth = lane.value / max(cost, 1e-12)
+        lane.turn = rule.prefill_price * lane.busy / rule.engines + (1.0 - rule.prefill_price) / max(starts, 1e-12)
+
+
+@inner
+def _span(rule: Any, lane: Any) -> float:
+    """Seconds that a request which arrives now can wait."""
+    if lane.promise == np.inf:
+        return float(rule.horizon)
+    return float(max(1e-3, lane.promise - rule.margin - lane.mean_prompt * rule.prefill_seconds))
+
+
+@inner
+def _due(rule: Any, lane: Any, now: float, within: float) -> float:
+    """Seconds of work that the lane needs by ``within``: what arrives until then and is due, and what waits.
+
+    What waits is due from its head's last moment on, evenly until that of a request that arrives now.
+    """
+    span = _span(rule, lane)
+    head = lane.head_latest - now
+    if head == np.inf:
+        head = lane.head_arrival + rule.horizon - now
+    last = max(span, head)
+    share = 1.0
+    if within < last:
+        share = max(0.0, (within - head) / max(last - head, 1e-9))
+    return float(lane.turn * (share * lane.waiting + lane.rate * max(0.0, within - span)))
+
+
+@inner
+def _fits(rule: Any, lanes: Any, i: int, now: float) -> bool:
+    """Whether all that waits in the kept lanes and in lane ``i`` can be started in time."""
+    lane = lanes[i]
+    span = _span(rule, lane)
+    lane.demand = _due(rule, lane, now, span)
+    fits = True
+    for k in range(len(lanes)):
+        other = lanes[k]
+        if not other.kept:
+            continue
+        lane.demand += _due(rule, other, now, span)
+        window = _span(rule, other)
+        other.demand += _due(rule, lane, now, window)
+        if other.demand > rule.spoken * window:
+            fits = False
+    return fits and lane.demand <= rule.spoken * span
+
+
+@inner
+def _owed(lanes: Any) -> int:
+    """The lane whose guaranteed share is most overdue; -1: none."""
+    best, longest = -1, 0.0
+    for i in range(len(lanes)):
+        lane = lanes[i]
+        if lane.waiting > 0 and lane.floor > 0.0 and lane.credit >= 1.0 and lane.credit / lane.floor > longest:
+            best, longest = i, lane.credit / lane.floor
+    return best
+
+
+@inner
+def _worthiest(lanes: Any) -> int:
+    """The waiting lane of the highest tier, and there of the highest worth, that is not kept; -1: none."""
+    best = -1
+    for i in range(len(lanes)):
+        lane = lanes[i]
+        if lane.waiting <= 0 or lane.kept:
+            continue
+        if best < 0 or (-lane.tier, lane.worth) > (-lanes[best].tier, lanes[best].worth):
+            best = i
+    return best
+
+
+@inner
+def choose_timely(rule: Any, lanes: Any, now: float) -> int:
+    """The lane whose live head starts next; -1: nobody waits."""
+    _appraise(rule, lanes)
+    owed = _owed(lanes)
+    if owed >= 0:
+        return owed
+    first, urgent, ahead = -1, -1, 0.0
+    while True:
+        i = _worthiest(lanes)
+        if i < 0 or not _fits(rule, lanes, i, now):
+            break
+        lane = lanes[i]
+        lane.kept = 1
+        if first < 0:
+            first = i
+        hurries = lane.head_latest - now < ahead + rule.guard
+        if hurries and (urgent < 0 or lane.head_latest < lanes[urgent].head_latest):
+            urgent = i
+        ahead += lane.waiting * lane.turn
+    if urgent >= 0:
+        return urgent
+    return first if first >= 0 else i
