@@ -2,27 +2,48 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 
+class Shown(StrEnum):
+    """Forms of the answer."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
 def simulate(  # noqa: PLR0913, PLR0917 -- one argument per option of the command
     files: Annotated[list[Path], typer.Option("--files", "-f", help="Manifest files or directories.")],
     trace: Annotated[
-        list[str] | None, typer.Option(help="CLASS=FILE, or FILE with --class-column; synthetic traffic without.")
+        list[str] | None,
+        typer.Option(
+            help="CLASS=FILE, or FILE with --class-column; may be repeated. CSV or JSONL of Azure, Mooncake, ServeGen, "
+            "or an access log in JSON. Without: synthetic traffic at the declared rates."
+        ),
     ] = None,
-    class_column: Annotated[str | None, typer.Option(help="Column of the trace that names the class.")] = None,
+    class_column: Annotated[str | None, typer.Option(help="Column of the trace that names a request's class.")] = None,
     clusters: Annotated[
         int | None, typer.Option(help="Part each trace into so many classes by length; they inherit CLASS's terms.")
     ] = None,
-    policy: Annotated[list[str] | None, typer.Option(help="Policies to compare; all defaults without.")] = None,
-    replicas: Annotated[list[str] | None, typer.Option(help="Replicas of a pool: pool=12.")] = None,
+    policy: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A policy to compare, such as chunked, sluice or bands+late-last; may be repeated. "
+            "Without: a choice of six. An unknown name lists them all."
+        ),
+    ] = None,
+    replicas: Annotated[
+        list[str] | None,
+        typer.Option(help="POOL=NUMBER: replicas of a pool instead of the manifests'; may be repeated."),
+    ] = None,
     proxies: Annotated[int, typer.Option(min=1, help="Ready proxies that divide Sluice's limits.")] = 1,
-    seconds: Annotated[float, typer.Option(help="Length of synthetic traffic.")] = 600.0,
+    seconds: Annotated[float, typer.Option(min=1.0, help="Length of synthetic traffic.")] = 600.0,
     seed: Annotated[int, typer.Option(help="Seed of all draws.")] = 1,
-    output: Annotated[str, typer.Option("--output", "-o", help="table or json.")] = "table",
+    output: Annotated[Shown, typer.Option("--output", "-o", help="What standard output gets.")] = Shown.TABLE,
     png: Annotated[Path | None, typer.Option(help="Folder for figures.")] = None,
 ) -> None:
     """Simulate a fleet under several policies, at iteration level, with the same requests for each."""
@@ -38,7 +59,7 @@ def simulate(  # noqa: PLR0913, PLR0917 -- one argument per option of the comman
         proxies=proxies,
         seconds=seconds,
         seed=seed,
-        output=output,
+        output=output.value,
         png=png,
     )
     if not run(request):

@@ -192,7 +192,7 @@ def _print(request: Request, comparison: Comparison, traces: tuple[Trace, ...]) 
 
         request.png.mkdir(parents=True, exist_ok=True)
         for chart in charts(comparison):
-            typer.echo(f"figure: {draw(chart, request.png)}")
+            typer.echo(f"figure: {draw(chart, request.png)}", err=request.output == "json")
 
 
 def _print_prediction(comparison: Comparison, traces: tuple[Trace, ...]) -> None:
@@ -204,8 +204,9 @@ def _print_prediction(comparison: Comparison, traces: tuple[Trace, ...]) -> None
     seen = seen[~np.isnan(seen)]
     for entry in comparison.entries:
         predicted = entry.measure.total.ttft
-        actual = float(seen.mean())
-        typer.echo(
-            f"{entry.measure.regime}: predicted mean TTFT {predicted.mean:.3f} s, "
-            f"logged {actual:.3f} s, error {predicted.mean / actual - 1.0:+.1%}"
+        pairs = (
+            ("mean", predicted.mean, float(seen.mean())),
+            *((f"p{k}", getattr(predicted, f"p{k}"), float(np.quantile(seen, k / 100))) for k in (50, 95, 99)),
         )
+        told = "; ".join(f"{name} {p:.3f} s, logged {a:.3f} s, error {p / a - 1.0:+.1%}" for name, p, a in pairs)
+        typer.echo(f"{entry.measure.regime}: predicted TTFT {told}")

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sluice.model.fleet import Charging
 from sluice.simulation.catalogue import NETWORK
@@ -17,7 +18,9 @@ from sluice.simulation.claims import Chart, Claim, Line, Table, verdict_of
 from sluice.simulation.instances import PAPER_8B, random_instance
 from sluice.simulation.measure import interval_of
 from sluice.simulation.network import Trial, TrialResult, run_trial, solved
+from sluice.simulation.published import base_agreement, panel_agreement
 
+Floats = NDArray[np.float64]
 Runner = Callable[[Sequence[Trial]], list[TrialResult]]
 
 
@@ -35,12 +38,15 @@ class Scale:
     horizon_seconds: float
     instances: int
     panel_classes: tuple[int, ...]
-    panel_replicas: int
+    panel_sizes: tuple[int, ...]
+    """Replicas on the panels; claims are judged at the largest."""
     large: int
     """Replicas of the occupancy experiments."""
     gate_seeds: int
     gate_seconds: float
     """Horizon of the gates' panel."""
+    gap_seeds: int
+    token_seeds: int
 
 
 QUICK = Scale(
@@ -48,26 +54,30 @@ QUICK = Scale(
     seeds=3,
     horizon_seconds=900.0,
     instances=12,
-    panel_classes=(2, 4),
-    panel_replicas=100,
+    panel_classes=(2, 4, 8),
+    panel_sizes=(20, 100),
     large=500,
     gate_seeds=8,
     gate_seconds=300.0,
+    gap_seeds=4,
+    token_seeds=5,
 )
 FULL = Scale(
-    sizes=(5, 20, 50, 200, 500, 2000),
+    sizes=(5, 20, 50, 200, 500, 2000, 6000),
     seeds=10,
     horizon_seconds=2400.0,
     instances=100,
     panel_classes=(2, 4, 8),
-    panel_replicas=500,
+    panel_sizes=(20, 100, 500),
     large=500,
     gate_seeds=20,
     gate_seconds=900.0,
+    gap_seeds=20,
+    token_seeds=20,
 )
 
-CONVERGING = ("GG-SP", "HG-SP", "CG-SP", "GG-WSP", "XI-WSP", "FI-WSP")
-PANEL = ("FI-WSP", "GI-WSP", "FG-SP", "GF-WSP", "GG-SP", "GG-WSP", "XI-WSP", "XG-WSP")
+CONVERGING = ("GG-SP", "HG-SP", "CG-SP", "GG-WSP", "GI-WSP", "XI-WSP", "FI-WSP")
+PANEL = ("FI-WSP", "GI-WSP", "FG-SP", "GF-WSP", "GG-SP", "GG-WSP", "QG-WSP", "XI-WSP", "XG-WSP")
 EXPECTED_VALUES = ((Charging.BUNDLED, 297.716190347), (Charging.SEPARATE, 298.597982955))
 """Model page section 2.4."""
 
@@ -104,8 +114,8 @@ def program_values() -> Claim:
     )
 
 
-def convergence(run: Runner, scale: Scale) -> Claim:
-    """T2: the literal gate-and-route comes within 3 % of R* at n=500, and the gap shrinks in n."""
+def convergence(run: Runner, scale: Scale) -> tuple[Claim, ...]:
+    """T2 and section 6.4: the literal gate-and-route comes within 3 % of R* at n=500, and the gap shrinks in n."""
     results = run(
         [
             paper_trial(name, n, seed, scale)
@@ -132,7 +142,9 @@ def convergence(run: Runner, scale: Scale) -> Claim:
         )
         for name in CONVERGING
     )
-    return Claim(
+    measured = {r.trial.replicas: r.trial.horizon_seconds - r.trial.warmup_seconds for r in results}
+    values = {key: np.array([r.value for r in results if _is(r, *key)]) for key in shares}
+    converges = Claim(
         name="T2",
         statement="Gate-and-route comes within 3 % of R* at n=500, and its gap shrinks with n",
         verdict=verdict_of(holds=large >= 0.97 and gaps[-1] < gaps[0]),
@@ -150,13 +162,14 @@ def convergence(run: Runner, scale: Scale) -> Claim:
             ),
         ),
     )
+    return converges, base_agreement(values, measured)
 
 
 def _is(result: TrialResult, name: str, n: int) -> bool:
     return result.trial.regime.name == name and result.trial.replicas == n
 
 
-def panel_trials(classes: int, scale: Scale, names: Iterable[str]) -> list[Trial]:
+def panel_trials(classes: int, replicas: int, scale: Scale, names: Iterable[str]) -> list[Trial]:
     """Random instances under every regime, with common random numbers."""
     trials = []
     for number in range(scale.instances):
@@ -164,7 +177,7 @@ def panel_trials(classes: int, scale: Scale, names: Iterable[str]) -> list[Trial
         trials += [
             Trial(
                 instance=instance,
-                replicas=scale.panel_replicas,
+                replicas=replicas,
                 regime=NETWORK[name],
                 horizon_seconds=scale.horizon_seconds,
                 warmup_seconds=scale.horizon_seconds / 3,
@@ -176,29 +189,23 @@ def panel_trials(classes: int, scale: Scale, names: Iterable[str]) -> list[Trial
     return trials
 
 
-def _shares(
-    results: Sequence[TrialResult], names: Sequence[str]
-) -> dict[str, np.ndarray[tuple[int], np.dtype[np.float64]]]:
+def _shares(results: Sequence[TrialResult], names: Sequence[str]) -> dict[str, Floats]:
     return {name: np.array([r.share for r in results if r.trial.regime.name == name]) for name in names}
 
 
 def baselines(run: Runner, scale: Scale) -> tuple[Claim, ...]:
     """T3 and the rest of section 6.3: who beats whom on random instances."""
-    tables: list[Table] = []
-    first: dict[str, np.ndarray[tuple[int], np.dtype[np.float64]]] = {}
-    for classes in scale.panel_classes:
-        shares = _shares(run(panel_trials(classes, scale, PANEL)), PANEL)
-        first = first or shares
-        rows = tuple((name, float(v.mean()), float(v.min()), float(v.std(ddof=1))) for name, v in shares.items())
-        title = f"{classes} classes, n={scale.panel_replicas}, {scale.instances} instances: share of R*"
-        tables.append(Table(title=title, columns=("regime", "mean", "worst", "s.d."), rows=rows))
+    cells = [(classes, n) for classes in scale.panel_classes for n in scale.panel_sizes]
+    panels = {cell: _shares(run(panel_trials(*cell, scale, PANEL)), PANEL) for cell in cells}
+    tables = tuple(_panel_table(cell, shares, scale) for cell, shares in panels.items())
+    first = panels[scale.panel_classes[0], scale.panel_sizes[-1]]
     separate = _separate_panel(run, scale)
     return (
         _versus(
             "T3a",
             "The gate alone beats first come first served: FI-WSP < GI-WSP",
             first["GI-WSP"] - first["FI-WSP"],
-            tuple(tables),
+            tables,
         ),
         _versus(
             "T3b",
@@ -219,19 +226,25 @@ def baselines(run: Runner, scale: Scale) -> tuple[Claim, ...]:
             separate["GF-WSP"] - separate["GI-WSP"],
             (),
         ),
+        panel_agreement(panels),
     )
 
 
-def _separate_panel(run: Runner, scale: Scale) -> dict[str, np.ndarray[tuple[int], np.dtype[np.float64]]]:
+def _panel_table(cell: tuple[int, int], shares: dict[str, Floats], scale: Scale) -> Table:
+    rows = tuple((name, float(v.mean()), float(v.min()), float(v.std(ddof=1))) for name, v in shares.items())
+    title = f"{cell[0]} classes, n={cell[1]}, {scale.instances} instances: share of R*"
+    return Table(title=title, columns=("regime", "mean", "worst", "s.d."), rows=rows)
+
+
+def _separate_panel(run: Runner, scale: Scale) -> dict[str, Floats]:
     names = ("GF-WSP", "GI-WSP")
     smaller = replace(scale, instances=max(8, scale.instances // 2))
-    trials = [replace(t, charging=Charging.SEPARATE) for t in panel_trials(scale.panel_classes[0], smaller, names)]
+    panel = panel_trials(scale.panel_classes[0], scale.panel_sizes[-1], smaller, names)
+    trials = [replace(t, charging=Charging.SEPARATE) for t in panel]
     return _shares(run(trials), names)
 
 
-def _versus(
-    name: str, statement: str, advantage: np.ndarray[tuple[int], np.dtype[np.float64]], tables: tuple[Table, ...]
-) -> Claim:
+def _versus(name: str, statement: str, advantage: Floats, tables: tuple[Table, ...]) -> Claim:
     """A claim of the form "this beats that", judged by the paired 95 % interval."""
     paired = interval_of(advantage)
     return Claim(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib as mpl
@@ -9,8 +10,21 @@ import matplotlib as mpl
 mpl.use("Agg")
 
 import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.ticker import StrMethodFormatter
 
 from sluice.simulation.claims import Chart
+
+MOST_TICKS = 12
+LEGEND_COLUMNS = 4
+
+
+def _mark(axes: Axes, values: Sequence[float]) -> None:
+    """Ticks where few points are, as plain numbers: powers of ten say nothing about five sizes."""
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    if len(values) <= MOST_TICKS:
+        axes.set_xticks(values)
+        axes.minorticks_off()
 
 
 def draw(chart: Chart, folder: Path) -> Path:
@@ -25,12 +39,13 @@ def draw(chart: Chart, folder: Path) -> Path:
         axes.axhline(chart.level, color="black", linewidth=0.8, linestyle=":")
     if chart.logarithmic_x:
         axes.set_xscale("log")
+        _mark(axes, sorted({x for line in chart.lines for x in line.x}))
     axes.set_title(chart.title)
     axes.set_xlabel(chart.x_label)
     axes.set_ylabel(chart.y_label)
     axes.grid(alpha=0.3)
     if len(chart.lines) > 1:
-        axes.legend(fontsize="small")
+        figure.legend(fontsize="small", loc="outside lower center", ncols=LEGEND_COLUMNS)
     path = folder / f"{chart.name}.png"
     figure.savefig(path, dpi=120)
     plt.close(figure)

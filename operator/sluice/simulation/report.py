@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,13 +29,16 @@ def value_table(comparison: Comparison) -> Table:
             entry.measure.total.value_per_second.mean / bound if bound else math.nan,
             entry.measure.total.served,
             entry.measure.total.kept,
+            entry.measure.total.queue,
             entry.measure.utilisation,
         )
         for entry in comparison.entries
     )
     return Table(
         title=f"{comparison.scenario.fleet.key}: plan {bound:.6g} per second",
-        columns=("policy", "value/s", "good value/s", "share of R*", "served", "kept", "busy"),
+        columns=("policy", "value/s", "good value/s", "share of R*", "served", "kept", "waiting", "busy"),
+        note="served, kept: share of arrivals that finished, and that also kept their TTFT promise; waiting: mean "
+        "requests before their prefill; busy: share of replica time with anything in the batch",
         rows=rows,
     )
 
@@ -82,71 +86,112 @@ def _by_batch(comparison: Comparison, entry: Entry, *, good: bool) -> Floats:
 
 def class_table(comparison: Comparison) -> Table:
     """One row per policy and class: what its users see."""
-    rows = []
+    rows, bound = [], comparison.plan.value_per_second
     for entry in comparison.entries:
-        rows += [(entry.measure.regime, *_class_row(klass)) for klass in entry.measure.classes]
+        rows += [(entry.measure.regime, *_class_row(klass, bound)) for klass in entry.measure.classes]
     columns = (
         "policy",
         "class",
+        "value/s",
+        "good value/s",
+        "of R*",
         "served",
         "kept",
-        "TTFT mean",
-        "p50",
-        "p95",
-        "p99",
-        "TPOT mean",
-        "p95",
-        "p99",
-        "queue",
+        *(f"{signal} {statistic}" for signal in ("TTFT", "TPOT") for statistic in ("mean", "p50", "p95", "p99")),
+        "waiting",
     )
     return Table(title="By class (seconds)", columns=columns, rows=tuple(rows))
 
 
-def _class_row(klass: ClassMeasure) -> tuple[str | float, ...]:
+def _class_row(klass: ClassMeasure, bound: float) -> tuple[str | float, ...]:
     ttft, tpot = klass.ttft, klass.tpot
-    latencies = (ttft.mean, ttft.p50, ttft.p95, ttft.p99, tpot.mean, tpot.p95, tpot.p99)
-    return (klass.name, klass.served, klass.kept, *latencies, klass.queue)
+    latencies = (ttft.mean, ttft.p50, ttft.p95, ttft.p99, tpot.mean, tpot.p50, tpot.p95, tpot.p99)
+    value, good = klass.value_per_second.mean, klass.good_value_per_second.mean
+    share = value / bound if bound else math.nan
+    return (klass.name, value, good, share, klass.served, klass.kept, *latencies, klass.queue)
+
+
+POINTS = 200
+"""Points of a distribution's line."""
+BINS = 60
+"""Points of a line over time."""
 
 
 def charts(comparison: Comparison) -> tuple[Chart, ...]:
-    """TTFT distributions and good value over time."""
-    cdfs, series = [], []
-    for entry in comparison.entries:
-        rows = entry.record.requests
-        waits = np.sort((rows["first"] - rows["arrival"])[rows["first"] >= 0])
-        if len(waits) == 0:
-            continue
-        shares = np.linspace(0, 1, 200)
-        points = np.quantile(waits, shares)
-        cdfs.append(Line(label=entry.measure.regime, x=tuple(points), y=tuple(shares)))
-        good = kept_promise(rows, comparison.prices) & (rows["state"] == int(State.DONE))
-        edges = np.linspace(0.0, comparison.scenario.workload.horizon_seconds, 61)
-        sums, _ = np.histogram(rows["ended"][good], edges, weights=values_of(rows, comparison.prices)[good])
-        series.append(Line(label=entry.measure.regime, x=tuple(edges[1:]), y=tuple(sums / (edges[1] - edges[0]))))
+    """Distributions of TTFT and TPOT, good value and waiting requests over time."""
     return (
-        Chart(
-            name="ttft",
-            title="Time to first token",
-            x_label="seconds",
-            y_label="share of answered requests",
-            lines=tuple(cdfs),
-            logarithmic_x=True,
+        _distribution(comparison, "ttft", "Time to first token", "answered requests", _first_tokens),
+        _distribution(comparison, "tpot", "Time per output token", "finished answers", _token_times),
+        _over_time(
+            comparison, "good-value", "Value of answers that kept their promise", "money per second", _good_value
         ),
-        Chart(
-            name="good-value",
-            title="Value of answers that kept their promise",
-            x_label="seconds",
-            y_label="money per second",
-            lines=tuple(series),
-        ),
+        _over_time(comparison, "waiting", "Requests before their first token", "requests", _waiting),
     )
+
+
+def _distribution(comparison: Comparison, name: str, title: str, whose: str, of: Callable[[Any], Floats]) -> Chart:
+    """Share of requests below a time, on a logarithmic axis."""
+    lines, shares = [], np.linspace(0, 1, POINTS)
+    for entry in comparison.entries:
+        seconds = of(entry.record.requests)
+        if len(seconds):
+            points = np.quantile(seconds, shares)
+            lines.append(Line(label=entry.measure.regime, x=tuple(points), y=tuple(shares)))
+    return Chart(
+        name=name, title=title, x_label="seconds", y_label=f"share of {whose}", lines=tuple(lines), logarithmic_x=True
+    )
+
+
+def _first_tokens(rows: Any) -> Floats:
+    return np.asarray(np.maximum(1e-6, (rows["first"] - rows["arrival"])[rows["first"] >= 0]))
+
+
+def _token_times(rows: Any) -> Floats:
+    done = rows[(rows["state"] == int(State.DONE)) & (rows["output"] > 1.0)]
+    return np.asarray(np.maximum(1e-6, (done["ended"] - done["first"]) / (done["output"] - 1.0)))
+
+
+def _over_time(
+    comparison: Comparison, name: str, title: str, y_label: str, of: Callable[[Comparison, Any, Floats], Floats]
+) -> Chart:
+    """A value in each of equal spans of the horizon, the warm-up included."""
+    edges = np.linspace(0.0, comparison.scenario.workload.horizon_seconds, BINS + 1)
+    middle = tuple((edges[1:] + edges[:-1]) / 2)
+    lines = tuple(
+        Line(label=entry.measure.regime, x=middle, y=tuple(of(comparison, entry.record.requests, edges)))
+        for entry in comparison.entries
+    )
+    return Chart(name=name, title=title, x_label="seconds since the start", y_label=y_label, lines=lines)
+
+
+def _good_value(comparison: Comparison, rows: Any, edges: Floats) -> Floats:
+    good = kept_promise(rows, comparison.prices) & (rows["state"] == int(State.DONE))
+    sums, _ = np.histogram(rows["ended"][good], edges, weights=values_of(rows, comparison.prices)[good])
+    return np.asarray(sums / (edges[1] - edges[0]))
+
+
+def _waiting(comparison: Comparison, rows: Any, edges: Floats) -> Floats:
+    """Requests that have arrived and have neither a first token nor left, at the end of each span."""
+    del comparison
+    gone = np.where(rows["first"] >= 0, rows["first"], np.where(rows["ended"] >= 0, rows["ended"], np.inf))
+    come, left = np.sort(rows["arrival"]), np.sort(gone)
+    return np.asarray(
+        np.searchsorted(come, edges[1:], "right") - np.searchsorted(left, edges[1:], "right"), dtype=float
+    )
+
+
+def _finite(value: str | float) -> str | float | None:
+    """JSON knows no NaN: what nobody measured is null."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def as_document(comparison: Comparison) -> Mapping[str, object]:
     """The tables as JSON."""
     tables = (value_table(comparison), class_table(comparison), gap_table(comparison))
     return {
-        table.title: [dict(zip(table.columns, row, strict=True)) for row in table.rows]
+        table.title: [
+            {column: _finite(value) for column, value in zip(table.columns, row, strict=True)} for row in table.rows
+        ]
         for table in tables
         if table is not None
     }

@@ -18,10 +18,15 @@ from sluice.simulation.experiments import (
     program_values,
     split_router,
 )
+from sluice.simulation.gap import gap_to_the_ideal
 from sluice.simulation.gate_panel import gates_on_fresh_traffic
 from sluice.simulation.network import Trial, TrialResult, run_trial
+from sluice.simulation.sensitivity import promises_and_sensitivity
 from sluice.simulation.structure import batch_sweep, closed_forms, prices_of_promises, separate_gate
 from sluice.simulation.tokens import conclusions_at_token_level
+
+GAP_SECONDS = 300.0
+"""Horizon of the operator's runs, the first third left out."""
 
 Step = tuple[str, Callable[[], tuple[Claim, ...]]]
 
@@ -45,13 +50,15 @@ def steps(run: Runner, scale: Scale) -> tuple[Step, ...]:
     return (
         ("the linear programs", lambda: (program_values(),)),
         ("closed forms", lambda: (closed_forms(),)),
-        ("convergence", lambda: (convergence(run, scale),)),
+        ("convergence", lambda: convergence(run, scale)),
         ("baselines on random instances", lambda: baselines(run, scale)),
         ("the SLI router", lambda: (split_router(run, scale),)),
         ("prices of promises", lambda: (prices_of_promises(),)),
+        ("promises and sensitivity", promises_and_sensitivity),
         ("batch sizes", lambda: (batch_sweep(run, scale),)),
         ("separate charging", lambda: (separate_gate(run, scale),)),
-        ("token-level iterations", lambda: conclusions_at_token_level(scale)),
+        ("token-level iterations", lambda: conclusions_at_token_level(run, scale)),
+        ("the operator beside its ideal", lambda: gap_to_the_ideal(scale.gap_seeds, GAP_SECONDS)),
         ("gates on fresh traffic", lambda: gates_on_fresh_traffic(scale.gate_seeds, scale.gate_seconds)),
     )
 

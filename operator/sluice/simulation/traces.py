@@ -85,8 +85,11 @@ def read_trace(path: Path, *, class_column: str | None = None, cache_blocks: int
     """Read one trace; ``cache_blocks`` bounds the prefix cache (0: none; None: unbounded)."""
     rows = _json_rows(path) if path.suffix in {".jsonl", ".json", ".log"} else _csv_rows(path)
     reader = _Reader(path, class_column, _PrefixCache(cache_blocks))
-    for line, row in rows:
-        reader.add(line, row)
+    try:
+        for line, row in rows:
+            reader.add(line, row)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise TraceError(f"{path}: not a text file of CSV or JSON lines: {error}") from error
     return reader.finish()
 
 

@@ -29,6 +29,36 @@ def test_two_policies_see_the_same_arrivals() -> None:
     assert all(0.5 < row["share of R*"] < 1.1 for row in values)
 
 
+def test_every_class_is_told_in_full_and_every_figure_is_drawn(tmp_path: Path) -> None:
+    arguments = ("--seconds", "60", "--policy", "chunked", "-o", "json", "--png", str(tmp_path))
+    code, out, err = run("simulate", "-f", str(SAMPLE), *arguments)
+    assert code == 0, err
+    document = json.loads(out, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
+    row = document["By class (seconds)"][0]
+    assert {"value/s", "good value/s", "of R*", "served", "waiting"} <= set(row)
+    assert {f"{s} {k}" for s in ("TTFT", "TPOT") for k in ("mean", "p50", "p95", "p99")} <= set(row)
+    assert {path.name for path in tmp_path.iterdir()} == {"ttft.png", "tpot.png", "good-value.png", "waiting.png"}
+
+
+@pytest.mark.parametrize("wrong", [("--seconds", "-5"), ("-o", "yaml"), ("--proxies", "0")])
+def test_an_impossible_option_is_refused_in_a_sentence(wrong: tuple[str, str]) -> None:
+    code, _, err = run("simulate", "-f", str(SAMPLE), *wrong)
+    assert code == 2
+    assert wrong[0] in err
+
+
+def test_an_access_log_is_told_beside_the_prediction(tmp_path: Path) -> None:
+    log = tmp_path / "access.log"
+    line = {"start_time": "2026-01-01T00:00:00Z", "prompt_tokens": 300, "completion_tokens": 20, "ttft": 200}
+    starts = (f"2026-01-01T00:00:{k:02d}.000Z" for k in range(40))
+    log.write_text("".join(json.dumps({**line, "start_time": start}) + "\n" for start in starts))
+    code, out, err = run("simulate", "-f", str(SAMPLE), "--trace", f"decode-heavy={log}", "--policy", "chunked")
+    assert code == 0, err
+    assert "chunked: predicted TTFT mean" in out
+    assert "p95" in out
+    assert "logged 0.200 s, error" in out
+
+
 def test_what_sluice_does_stands_beside_its_ideal_and_no_bar_goes_into_a_pipe() -> None:
     code, out, err = run("simulate", "-f", str(SAMPLE), "--seconds", "90", "--policy", "sluice", "--proxies", "2")
     assert code == 0, err

@@ -18,9 +18,9 @@ MOONCAKE = (
 )
 
 
-def written(folder: Path, name: str, text: str) -> Path:
+def written(folder: Path, name: str, text: str | bytes) -> Path:
     path = folder / name
-    path.write_text(text)
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
     return path
 
 
@@ -49,7 +49,7 @@ def test_an_access_log_is_sorted_by_start_and_keeps_its_ttft(tmp_path: Path) -> 
     assert trace.logged_ttft[1] == 0.25
 
 
-BAD = {
+BAD: dict[str, tuple[str, str | bytes, str]] = {
     "empty file": ("a.csv", "TIMESTAMP,ContextTokens,GeneratedTokens\n", "no requests"),
     "unknown columns": ("a.csv", "when,tokens\n1,2\n", r"a\.csv:2: unknown columns when, tokens"),
     "negative tokens": ("a.csv", "timestamp,input_tokens,output_tokens\n1,-5,2\n", r"a\.csv:2: input_tokens is -5"),
@@ -61,6 +61,7 @@ BAD = {
         r"a\.csv:3: timestamp goes back by 1 s",
     ),
     "not JSON": ("a.jsonl", "{\n", r"a\.jsonl:1: not JSON"),
+    "not text": ("a.csv", b"\x00\x01\xff\xfe", "not a text file"),
     "a list": ("a.jsonl", "[1]\n", r"a\.jsonl:1: expected an object"),
 }
 
