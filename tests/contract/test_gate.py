@@ -34,6 +34,7 @@ CLASSES: dict[str, dict[str, Any]] = {
 SMALL = {"slots": 8, "batched_token_budget": 512}
 """Two of these budgets are 1024 unfinished tokens."""
 MOST_WAITING = 60
+BURST = 2500
 LEAPING_CLOCK = """
 import time
 _now = time.time
@@ -294,6 +295,37 @@ async def test_a_full_queue_refuses_on_arrival_with_429_and_explain_says_why(hel
     assert "refused with 429" in said.output
     said = CliRunner().invoke(application, ["explain", done[0].request_id, "--decisions", _folder(one)])
     assert "let go" in said.output
+
+
+async def test_nobody_of_a_burst_passes_ungated(held: tuple[World, Engine]) -> None:
+    """What the gate's process has not yet taken up waits there as well: gRPC would cancel it beyond a thousand."""
+    one, engine = held
+    request = (
+        f"POST /v1/completions HTTP/1.1\r\nhost: x\r\nx-class: code\r\ncontent-length: 2400\r\n\r\n{'word' * 600}"
+    ).encode()
+    places = asyncio.Semaphore(100)  # a listener's backlog is short
+
+    async def connection() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        async with places:
+            return await asyncio.open_connection("127.0.0.1", one.listener)
+
+    async def status(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> int:
+        line = await reader.readline()
+        writer.close()
+        return int(line.split()[1])
+
+    clients = await asyncio.gather(*(connection() for _ in range(BURST)))
+    before = await requests_seen(one)
+    for _, writer in clients:
+        writer.write(request)
+    answers = [asyncio.create_task(status(*client)) for client in clients]
+    await until("the gate saw everybody", partial(_saw, one, before + BURST))
+    engine.let_go(BURST)
+    assert set(await asyncio.gather(*answers)) == {429, 200}, "most may not wait"
+
+
+async def _saw(one: World, count: float) -> bool:
+    return await requests_seen(one) == count
 
 
 def _folder(one: World) -> str:

@@ -44,6 +44,7 @@ SERVICE = "envoy.service.ext_proc.v3.ExternalProcessor"
 UNGATED_PATHS = frozenset({"/health", "/ping", "/metrics", "/version", "/v1/models", "/load"})
 """Probes and listings: they start no prefill."""
 _WANTED = frozenset({":method", ":path", "content-length", REQUEST_ID_HEADER, KEY_HEADER, *RETRY_HEADERS})
+_UNBOUNDED = 2**31 - 1
 _OVERWRITE = base_pb2.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
 
 Classify = Callable[[str], str | None]
@@ -229,6 +230,9 @@ async def serve(handlers: Iterable[grpc.GenericRpcHandler], address: str) -> tup
             ("grpc.http2.min_recv_ping_interval_without_data_ms", 100),  # Envoy asks every second whether we live
             ("grpc.http2.max_ping_strikes", 0),
             ("grpc.max_receive_message_length", 1 << 20),  # headers and one chunk
+            # By default gRPC cancels at random what a burst piles up beyond 1000, and what is cancelled passes ungated.
+            ("grpc.server.max_pending_requests", _UNBOUNDED),
+            ("grpc.server.max_pending_requests_hard_limit", _UNBOUNDED),
         ]
     )
     server.add_generic_rpc_handlers(tuple(handlers))
