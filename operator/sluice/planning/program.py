@@ -257,6 +257,6 @@ class ProgramBuilder:
 
 
 def _listed(value: Numbers, count: int) -> list[float]:
-    if isinstance(value, float | int):
-        return [value] * count
-    return value if isinstance(value, list) else value.tolist()
+    if isinstance(value, np.ndarray):
+        return value.tolist()  # type: ignore[no-any-return]  # numpy does not say that a vector becomes a flat list
+    return value if isinstance(value, list) else [value] * count

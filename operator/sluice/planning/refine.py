@@ -111,7 +111,7 @@ class Corner:
         """Every column, then every row's activity, at the finite bound its status names; basic ones 0."""
         program, place = self.program, self.place
         status = np.concatenate([place.columns, place.rows])
-        values = np.where((status == AT_UPPER) | (program.low == -np.inf), program.high, program.low)
+        values = np.where(status == AT_UPPER, program.high, program.low)
         values[(status == BASIC) | np.isinf(values)] = 0.0
         return values
 
@@ -130,13 +130,10 @@ def corner(program: Program, basis: Basis, largest: int = LARGEST_KERNEL) -> Cor
     kernel_rows, kernel_columns = np.flatnonzero(binds), np.flatnonzero(is_basic)
     if len(kernel_rows) != len(kernel_columns) or len(kernel_rows) > largest:
         return None
-    at = np.zeros(program.columns, dtype=np.int64)
-    at[kernel_columns] = np.arange(len(kernel_columns))
-    row_at = np.zeros(program.rows, dtype=np.int64)
-    row_at[kernel_rows] = np.arange(len(kernel_rows))
     within = is_basic[columns] & binds[rows]
     kernel = np.zeros((len(kernel_rows), len(kernel_rows)))
-    kernel[row_at[rows[within]], at[columns[within]]] = program.unit_entries[within]
+    places = kernel_rows.searchsorted(rows[within]), kernel_columns.searchsorted(columns[within])
+    kernel[places] = program.unit_entries[within]
     try:
         inverse: Vector = np.asarray(np.linalg.inv(kernel), dtype=np.float64)
     except np.linalg.LinAlgError:
