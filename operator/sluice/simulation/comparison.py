@@ -114,7 +114,9 @@ def regimes_for(scenario: Scenario, names: Sequence[str]) -> tuple[Regime, ...]:
     orders[TIMELY.name] = timely(per_token)
     known = {**TODAY, **ACTUATED, **IDEAL, **{name: live_gate(order, pools) for name, order in orders.items()}}
     if unknown := [name for name in names if name not in known]:
-        raise ComparisonError(f"no policy {', '.join(unknown)}; there are {', '.join(n for n in known if ':' not in n)}")
+        raise ComparisonError(
+            f"no policy {', '.join(unknown)}; there are {', '.join(n for n in known if ':' not in n)}"
+        )
     return tuple(known[name] for name in names)
 
 

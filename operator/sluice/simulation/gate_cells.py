@@ -55,7 +55,8 @@ VARIATION = 1.5
 """Coefficient of variation of inter-arrival times, and of lengths 1."""
 
 
-def _class(name: str, share: float, prompt: float, output: float, promise: float, price: float) -> WorkloadClass:
+def promised_class(name: str, rate: float, prompt: float, output: float, promise: float, price: float) -> WorkloadClass:
+    """A class with mean lengths in tokens, a TTFT promise in seconds, and prices of .1 and .4 times ``price``."""
     promised = Sli(
         signal=SliSignal.TTFT,
         statistic=SliStatistic.MEAN,
@@ -68,7 +69,7 @@ def _class(name: str, share: float, prompt: float, output: float, promise: float
         name=name,
         prompt_token_price=0.1 * price,
         output_token_price=0.4 * price,
-        prior_rate=share,
+        prior_rate=rate,
         prior_prompt_tokens=prompt,
         prior_output_tokens=output,
         patience_seconds=20.0,
@@ -77,41 +78,41 @@ def _class(name: str, share: float, prompt: float, output: float, promise: float
 
 
 _PROMPTS = (
-    _class("chat", 0.6, 600.0, 150.0, 1.5, 1.0),
-    _class("agent", 0.3, 2500.0, 80.0, 4.0, 1.5),
-    _class("digest", 0.1, 9000.0, 300.0, 10.0, 0.5),
+    promised_class("chat", 0.6, 600.0, 150.0, 1.5, 1.0),
+    promised_class("agent", 0.3, 2500.0, 80.0, 4.0, 1.5),
+    promised_class("digest", 0.1, 9000.0, 300.0, 10.0, 0.5),
 )
 TRAFFIC = {
     "prompts": _PROMPTS,  # the prefill row binds
     "answers": (  # slots bind
-        _class("chat", 0.6, 300.0, 400.0, 1.5, 1.0),
-        _class("reason", 0.2, 400.0, 2500.0, 6.0, 0.7),
-        _class("code", 0.2, 1200.0, 250.0, 3.0, 1.5),
+        promised_class("chat", 0.6, 300.0, 400.0, 1.5, 1.0),
+        promised_class("reason", 0.2, 400.0, 2500.0, 6.0, 0.7),
+        promised_class("code", 0.2, 1200.0, 250.0, 3.0, 1.5),
     ),
     "both": (  # prefill row and token row
-        _class("document", 0.25, 3000.0, 60.0, 4.0, 1.0),
-        _class("chat", 0.55, 300.0, 450.0, 1.5, 1.0),
-        _class("agent", 0.2, 1200.0, 250.0, 3.0, 0.8),
+        promised_class("document", 0.25, 3000.0, 60.0, 4.0, 1.0),
+        promised_class("chat", 0.55, 300.0, 450.0, 1.5, 1.0),
+        promised_class("agent", 0.2, 1200.0, 250.0, 3.0, 0.8),
     ),
     "eight": (
-        _class("a", 0.25, 400.0, 120.0, 1.0, 1.2),
-        _class("b", 0.2, 800.0, 200.0, 2.0, 0.8),
-        _class("c", 0.15, 1500.0, 60.0, 3.0, 1.5),
-        _class("d", 0.1, 3000.0, 150.0, 5.0, 0.6),
-        _class("e", 0.1, 200.0, 400.0, 1.0, 1.0),
-        _class("f", 0.1, 6000.0, 100.0, 8.0, 0.7),
-        _class("g", 0.05, 1000.0, 500.0, 4.0, 2.0),
-        _class("h", 0.05, 10000.0, 300.0, 15.0, 0.5),
+        promised_class("a", 0.25, 400.0, 120.0, 1.0, 1.2),
+        promised_class("b", 0.2, 800.0, 200.0, 2.0, 0.8),
+        promised_class("c", 0.15, 1500.0, 60.0, 3.0, 1.5),
+        promised_class("d", 0.1, 3000.0, 150.0, 5.0, 0.6),
+        promised_class("e", 0.1, 200.0, 400.0, 1.0, 1.0),
+        promised_class("f", 0.1, 6000.0, 100.0, 8.0, 0.7),
+        promised_class("g", 0.05, 1000.0, 500.0, 4.0, 2.0),
+        promised_class("h", 0.05, 10000.0, 300.0, 15.0, 0.5),
     ),
     "memory": (  # on SMALL_MEMORY
-        _class("chat", 0.6, 400.0, 300.0, 1.5, 1.0),
-        _class("document", 0.25, 3000.0, 200.0, 4.0, 1.2),
-        _class("long", 0.15, 800.0, 1200.0, 5.0, 0.8),
+        promised_class("chat", 0.6, 400.0, 300.0, 1.5, 1.0),
+        promised_class("document", 0.25, 3000.0, 200.0, 4.0, 1.2),
+        promised_class("long", 0.15, 800.0, 1200.0, 5.0, 0.8),
     ),
     "reasoning": (
-        _class("chat", 0.7, 400.0, 300.0, 1.5, 1.0),
-        _class("think", 0.2, 600.0, 8000.0, 8.0, 0.8),
-        _class("code", 0.1, 1500.0, 300.0, 3.0, 1.5),
+        promised_class("chat", 0.7, 400.0, 300.0, 1.5, 1.0),
+        promised_class("think", 0.2, 600.0, 8000.0, 8.0, 0.8),
+        promised_class("code", 0.1, 1500.0, 300.0, 3.0, 1.5),
     ),
     "floors": tuple(
         replace(entry, guaranteed_share=share) for entry, share in zip(_PROMPTS, (0.0, 0.3, 0.3), strict=True)
@@ -190,6 +191,11 @@ class World:
         """One gate on the world's requests."""
         told = replace(policy, own_prompt=self.cell.own_prompt)
         return simulate(self.setup, live_gate(told, (self.cell.pool,), sees_slots=sight), self.guidance)
+
+    @property
+    def direct(self) -> Setup:
+        """The same without a gate's round trip."""
+        return replace(self.setup, round_trip_seconds=0.0)
 
     def worst_floor(self, record: Record) -> float:
         """Finished over guaranteed requests after the warm-up, of the worst class; inf: nothing is guaranteed."""
