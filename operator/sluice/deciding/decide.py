@@ -26,7 +26,7 @@ from sluice.model.demand import ClassDemand, Demand
 from sluice.model.fleet import LimitKind, SafePlan
 from sluice.model.plan import Plan
 from sluice.model.reasons import ConditionType, Finding, Reason
-from sluice.model.signal import Source
+from sluice.model.signal import Signal, Source
 from sluice.model.snapshot import Snapshot
 from sluice.planning import Outcome, Problem
 from sluice.planning import plan as solve
@@ -211,10 +211,17 @@ def _order(
     if open_limits:  # through the same stabiliser, which then knows when the limits were lifted
         fleet = replace(fleet, data_plane=replace(fleet.data_plane, limit=LimitKind.NONE))
     proxies = snapshot.observation.proxies_ready
-    targets, stabilised = set_targets(plan, fleet, snapshot.classes, memory.targets, snapshot.now, proxies)
+    waits = _ttft_seconds(snapshot)
+    targets, stabilised = set_targets(plan, fleet, snapshot.classes, memory.targets, snapshot.now, proxies, waits)
     adopted = memory.plan is None or memory.plan.plan_id != plan.plan_id
     decision = Decision(plan=plan, targets=targets, adopted=adopted, findings=findings)
     return decision, replace(memory, plan=plan, targets=stabilised)
+
+
+def _ttft_seconds(snapshot: Snapshot) -> dict[str, float]:
+    """Mean time to first token by class, where this pass measured it: an old one tells of an old queue."""
+    found = snapshot.observation.classes
+    return {name: one.samples[Signal.TTFT].value for name, one in found.items() if Signal.TTFT in one.samples}
 
 
 def _unsolved(reason: Reason, message: str) -> Finding:

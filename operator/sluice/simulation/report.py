@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -121,7 +122,11 @@ def charts(comparison: Comparison) -> tuple[Chart, ...]:
     """Distributions of TTFT and TPOT, good value and waiting requests over time."""
     return (
         _distribution(comparison, "ttft", "Time to first token", "answered requests", _first_tokens),
-        _distribution(comparison, "tpot", "Time per output token", "finished answers", _token_times),
+        replace(
+            _distribution(comparison, "tpot", "Time per output token", "finished answers", _token_milliseconds),
+            x_label="milliseconds",
+            logarithmic_x=False,
+        ),
         _over_time(
             comparison, "good-value", "Value of answers that kept their promise", "money per second", _good_value
         ),
@@ -146,9 +151,9 @@ def _first_tokens(rows: Any) -> Floats:
     return np.asarray(np.maximum(1e-6, (rows["first"] - rows["arrival"])[rows["first"] >= 0]))
 
 
-def _token_times(rows: Any) -> Floats:
+def _token_milliseconds(rows: Any) -> Floats:
     done = rows[(rows["state"] == int(State.DONE)) & (rows["output"] > 1.0)]
-    return np.asarray(np.maximum(1e-6, (done["ended"] - done["first"]) / (done["output"] - 1.0)))
+    return np.asarray(1e3 * (done["ended"] - done["first"]) / (done["output"] - 1.0))
 
 
 def _over_time(

@@ -206,6 +206,26 @@ def test_limits_that_come_and_go_with_the_measurements_do_not_flap() -> None:
     assert sum(before != after for before, after in itertools.pairwise(limited)) <= 3
 
 
+@pytest.mark.parametrize(("waited", "drained"), [(0.05, False), (20.0, True)])
+def test_a_rate_limit_drains_the_backlog_that_the_pass_measures(waited: float, drained: bool) -> None:
+    fleet = replace(FLEET, data_plane=DataPlane(limit=LimitKind.RATE))
+    operator = Operator()
+    for step in range(12):
+        now = NOW + 10.0 * step
+        view = world(PAPER, now=now, fleet=fleet)
+        ttft = Sample(value=waited, at_seconds=now, source=Source.VLLM)
+        classes = {
+            name: replace(one, samples={**one.samples, Signal.TTFT: ttft})
+            for name, one in view.observation.classes.items()
+        }
+        decision = operator(replace(view, observation=replace(view.observation, classes=classes)))
+    assert decision.plan is not None
+    assert decision.targets is not None
+    planned, limit = decision.plan.classes[0].admitted_rate, decision.targets.classes[0].rate_limit
+    assert limit is not None
+    assert (limit < 0.5 * planned) is drained
+
+
 def test_traffic_of_no_class_is_told_and_given_room() -> None:
     strangers = Sample(value=1.0, at_seconds=NOW, source=Source.ENVOY)
     crowded = world(PAPER)
