@@ -34,6 +34,7 @@ class Replicas:
     """Growth of an iteration per resident token, seconds."""
     transfer_seconds: float = 0.0
     transfer_seconds_per_token: float = 0.0
+    """Per prompt token; 0: as the pool declares."""
     table: IterationTable | None = None
     """Measured iteration times; they replace the law."""
 
@@ -217,7 +218,8 @@ def _pools(setup: Setup, tables: list[int]) -> Any:
         pool.chunk, pool.slots = entry.pool.chunk_tokens, entry.pool.slots
         pool.budget = math.inf if setup.fidelity is Fidelity.NETWORK else entry.pool.batched_token_budget
         pool.kv = entry.pool.kv_token_capacity or math.inf
-        pool.transfer, pool.transfer_token = entry.transfer_seconds, entry.transfer_seconds_per_token
+        per_token = entry.transfer_seconds_per_token or entry.pool.transfer_seconds_per_token
+        pool.transfer, pool.transfer_token = entry.transfer_seconds, per_token
         pool.table = tables[k]
     return pools
 

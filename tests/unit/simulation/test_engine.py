@@ -135,6 +135,24 @@ def test_disaggregated_decode_pays_for_its_transfer() -> None:
     assert column(record, "ended") == [0.54]
 
 
+def test_a_transfer_is_paid_per_token_as_the_pool_declares() -> None:
+    workload = requests((0.0, 100.0, 3.0))
+    guidance = replace(Guidance.blank(("c0",)), mixed_share=0.5)
+    dear = replace(POOL, transfer_seconds_per_token=0.001)
+    free, paid = (run(workload, TODAY["disaggregated"], pool=p, count=2, guidance=guidance) for p in (POOL, dear))
+    assert column(paid, "ended")[0] - column(free, "ended")[0] == pytest.approx(0.1)
+
+
+def test_decode_slows_down_as_the_context_grows() -> None:
+    workload = requests((0.0, 100.0, 4.0))
+    flat, growing = run(workload), run(workload, replicas={"context_seconds": 1e-5})
+    # The prompt's own hundred tokens, then three decode iterations over a hundred and a few more: 10 us a token.
+    assert column(growing, "first")[0] - column(flat, "first")[0] == pytest.approx(100e-5)
+    decoding = [column(one, "ended")[0] - column(one, "first")[0] for one in (growing, flat)]
+    assert decoding[0] - decoding[1] == pytest.approx(303e-5, abs=3.1e-5)
+    assert decoding[0] - decoding[1] > 3 * 100e-5
+
+
 def test_the_gates_round_trip_delays_the_prompt() -> None:
     regime = gated(FIRST_COME, budget=Budget(least_requests=1))
     assert column(run(requests((0.0, 100.0, 1.0)), regime, round_trip_seconds=0.003), "first") == [0.023]
