@@ -91,6 +91,9 @@ def started(world: Standalone) -> Iterator[Standalone]:
 def test_plan_status_and_files_appear_and_a_restart_leaves_them_alone(in_a_process: Standalone) -> None:
     here = in_a_process
     wait_until(lambda: here.limit() == "4.68/s, 111 in flight", "the plan's limit")
+    bootstrap = here.out / "envoy" / "bootstrap.json"
+    assert f"start it with envoy -c {bootstrap}" in here.operator.log()
+    assert bootstrap.is_file()
     wait_until(here.is_judged, "the time that a proxy is given to follow is over")
     plan = json.loads((here.out / "plan.default.fleet.json").read_text())
     assert plan["valuePerSecond"] == pytest.approx(2977.16190347, rel=1e-6)

@@ -78,6 +78,7 @@ class DataPlanes:
             case DataPlaneKind.ENVOY_FILES:
                 if self._owner not in {"/".join(key) for key in self._world.view().fleet_keys}:
                     self._owner = fleet.key
+                    log.info("fleet %s drives an Envoy: start it with envoy -c %s", fleet.key, self.files.bootstrap)
                 if self._owner != fleet.key:
                     return Unsupported(
                         f"the Envoy files here belong to fleet {self._owner}; give this one its own --out"

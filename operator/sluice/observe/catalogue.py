@@ -1,6 +1,6 @@
 """Which series tell which signal, source by source.
 
-Envoy. Counted on Envoy 1.40 and 1.39 (``tests/contract/test_observe_envoy.py`` holds it):
+Envoy. Counted on Envoy 1.40 and 1.39 (``tests/contract/test_observe_data_plane.py`` holds it):
 every attempt at an upstream ends in exactly one of ``upstream_rq_total`` (it got a
 connection), ``upstream_rq_active_overflow`` (the breaker on requests),
 ``upstream_rq_pending_overflow`` (the breakers on connections and on waiting requests),
