@@ -8,11 +8,12 @@ import urllib.request
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 from tests.controlplane.cluster import wait_until
 from tests.controlplane.envoy_gateway import LISTENER_PORT
 
-from sluice.model.gate import PLAN_HEADER
+from sluice.model.gate import ENDPOINT_HEADER, PLAN_HEADER
 
 REPLICA_PORT = 9101
 GATE_HTTP_PORT = 9003
@@ -23,9 +24,12 @@ Sent = Future[int]
 class Replica:
     """Holds every prompt until it is let go."""
 
-    def __init__(self) -> None:
+    def __init__(self, port: int = REPLICA_PORT) -> None:
+        self.address = f"127.0.0.1:{port}"
         self.arrived: list[str] = []
         self.plans: set[str] = set()
+        self.named: list[str] = []
+        """The replica that the gate named for each request that came here."""
         self.held = 0
         self.most = 0
         self.permits = threading.Semaphore(0)
@@ -40,6 +44,7 @@ class Replica:
                 with replica._lock:
                     replica.arrived.append(self.headers.get("x-tag", ""))
                     replica.plans.add(self.headers.get(PLAN_HEADER, ""))
+                    replica.named.append(self.headers.get(ENDPOINT_HEADER, ""))
                     replica.held += 1
                     replica.most = max(replica.most, replica.held)
                 replica.permits.acquire()
@@ -53,7 +58,7 @@ class Replica:
             def log_message(self, *_: object) -> None:
                 """Say nothing."""
 
-        server = ThreadingHTTPServer(("127.0.0.1", REPLICA_PORT), Handler)
+        server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
         server.daemon_threads = True
         threading.Thread(target=server.serve_forever, daemon=True).start()
 
@@ -67,7 +72,19 @@ class Replica:
             pass
         self.arrived.clear()
         self.plans.clear()
+        self.named.clear()
         self.most = 0
+
+
+def backend(*ports: int) -> dict[str, Any]:
+    """The replicas as Envoy Gateway is told of them: its Backends take loopback addresses, EndpointSlices do not."""
+    endpoints = [{"ip": {"address": "127.0.0.1", "port": port}} for port in ports]
+    return {
+        "apiVersion": "gateway.envoyproxy.io/v1alpha1",
+        "kind": "Backend",
+        "metadata": {"name": "replica"},
+        "spec": {"endpoints": endpoints},
+    }
 
 
 def send(pool: ThreadPoolExecutor, requests: list[tuple[str, str]]) -> list[Sent]:

@@ -15,9 +15,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tests.control import gate_outages
+from tests.control import gate_outages, gate_placement
 from tests.control.fleets import PROFILE, fleet, workload
-from tests.control.gate_client import GATE_HTTP_PORT, REPLICA_PORT, Replica, ask, gated, metrics, planned, send
+from tests.control.gate_client import GATE_HTTP_PORT, REPLICA_PORT, Replica, ask, backend, gated, metrics, planned, send
 from tests.controlplane.admin import Admin
 from tests.controlplane.cluster import ControlPlane, wait_until
 from tests.controlplane.crds import gateway_definitions
@@ -63,6 +63,7 @@ def main(folder: Path) -> None:
         # The operator is gone: everything that follows happens without it.
         seen["killed"] = gate_outages.kill(replica, gate)
         seen["frozen"] = gate_outages.freeze(replica, start_gate("second gate"))
+        seen["placed"] = gate_placement.place(admin, replica, operator, start_gate)
         sys.stdout.write(json.dumps(seen, indent=2))
     except Exception:
         logs = {"operator": operator.log, "envoy gateway": gateway.log, "gate": lambda: plane.processes.log("gate")}
@@ -98,12 +99,7 @@ def declarations() -> list[dict[str, Any]]:
     }
     name = gate_service("fleet")
     return [
-        {
-            "apiVersion": "gateway.envoyproxy.io/v1alpha1",
-            "kind": "Backend",
-            "metadata": {"name": "replica"},
-            "spec": {"endpoints": [{"ip": {"address": "127.0.0.1", "port": REPLICA_PORT}}]},
-        },
+        backend(REPLICA_PORT),
         {
             "apiVersion": "v1",
             "kind": "Service",

@@ -70,3 +70,13 @@ def test_a_gate_killed_with_2000_waiting_loses_nobody_and_floods_nobody(seen: di
     assert killed["answers"] == {"200": 2002}
     assert killed["heldBefore"] == 2
     assert killed["heldBefore"] < killed["heldAtMost"] <= FENCE
+
+
+def test_requests_go_to_the_replica_that_the_gate_names(seen: dict[str, Any]) -> None:
+    placed = seen["placed"]
+    assert set(placed["answers"]) == {200}
+    for stage in ("alone", "together"):
+        for address, named in placed[stage].items():
+            assert set(named) <= {address}, "somebody came here whom the gate had sent elsewhere"
+    assert sorted(map(len, placed["alone"].values())) == [0, 12], "nothing was in prefill: the same replica each time"
+    assert sorted(map(len, placed["together"].values())) == [2, 2]
