@@ -48,7 +48,11 @@ def watch_prices(rule: Any, prefill: float, slots: float, memory: float, now: fl
 
 @inner
 def _appraise(rule: Any, lanes: Any) -> None:
-    """Cost, worth and turn of every lane at the present prices; nobody is kept yet."""
+    """Worth and turn of every lane at the present prices; nobody is kept yet.
+
+    A start puts off the next one by its own cost where prefill or memory is scarce. Where slots
+    are, it takes one, and the next becomes free after a planned start's time, whosever it was.
+    """
     starts = 0.0
     for i in range(len(lanes)):
         starts += lanes[i].rate
@@ -57,7 +61,12 @@ def _appraise(rule: Any, lanes: Any) -> None:
         lane.kept = 0
         cost = rule.prefill_price * lane.busy + rule.slot_price * lane.hold + rule.memory_price * lane.memory
         lane.worth = lane.value / max(cost, 1e-12)
-        lane.turn = rule.prefill_price * lane.busy / rule.engines + (1.0 - rule.prefill_price) / max(starts, 1e-12)
+        lane.turn = rule.prefill_price * lane.busy / rule.engines
+        by_slots = 1.0 - rule.prefill_price
+        if lane.memory > 0.0:
+            lane.turn += rule.memory_price * lane.memory / rule.engines
+            by_slots = max(0.0, by_slots - rule.memory_price)
+        lane.turn += by_slots / max(starts, 1e-12)
 
 
 @inner

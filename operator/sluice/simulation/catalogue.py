@@ -1,7 +1,7 @@
 """Regimes by the names used in print: the paper's, its baselines, and what people run today.
 
 The first letter is the order of prefills (G gate, F first come, X index, Q queue gate, B
-bands, P prioritised), the second what decode does (G greedy router, I in place, F
+bands, P prioritised, T timely), the second what decode does (G greedy router, I in place, F
 prefill-first on a free slot); SP keeps a partition of mixed and solo replicas, WSP does not.
 """
 
@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 from sluice.model.fleet import Pool
 from sluice.policy.admission import UNBOUNDED, AdmissionPolicy, Budget
-from sluice.policy.orders import BANDS, CAPPED_GATE, FIRST_COME, GATE, PRIORITY, QUEUE_GATE
+from sluice.policy.orders import BANDS, CAPPED_GATE, FIRST_COME, GATE, PRIORITY, QUEUE_GATE, TIMELY
 from sluice.simulation.layout import Batching, Decode, Placement, Sight
 from sluice.simulation.regime import Regime
 
@@ -45,11 +45,13 @@ NETWORK = MappingProxyType(
             _network("QG-WSP", QUEUE_GATE, decode=_ROUTED),
             _network("XG-WSP", PRIORITY, decode=_ROUTED),
             _network("BG-WSP", BANDS, decode=_ROUTED),
+            _network("TG-WSP", TIMELY, decode=_ROUTED),
             _network("GF-WSP", GATE, decode=_ROUTED, eager=True),
             _network("GI-WSP", GATE),
             _network("QI-WSP", QUEUE_GATE),
             _network("XI-WSP", PRIORITY),
             _network("BI-WSP", BANDS),
+            _network("TI-WSP", TIMELY),
             _network("FI-WSP", FIRST_COME),
         )
     }
