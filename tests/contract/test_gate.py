@@ -56,8 +56,12 @@ async def gated(
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[World, Engine]]:
-    """One Envoy and one engine for all tests that need no other; a test may end the gate."""
-    options = ["--placement", "--max-waiting", str(MOST_WAITING)]
+    """One Envoy and one engine for all tests that need no other; a test may end the gate.
+
+    In bands a plan's indices say who goes first, so that a new plan shows at once; the default order
+    meets a real Envoy in ``test_gate_replay``.
+    """
+    options = ["--placement", "--order", "bands", "--max-waiting", str(MOST_WAITING)]
     async with gated(tmp_path_factory.mktemp("shared"), options=options) as (one, (engine,)):
         yield one, engine
 
