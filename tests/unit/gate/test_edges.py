@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from tests.unit.actuate.fleets import fleet, routed, workload
 from tests.unit.gate.worlds import lane, request, terms
 
 from sluice.gate import wire
-from sluice.gate.assembly import Choices, terms_of
+from sluice.gate.assembly import BUDGETS, LEAST_REQUESTS, UNPLACED_BUDGETS, Choices, terms_of
 from sluice.gate.decision_log import NEWER, DecisionLog, lines_about
 from sluice.gate.engines import Reading
 from sluice.gate.explanation import sentences
@@ -284,3 +285,22 @@ def test_counts_of_something_else_correct_nothing(counts: list[float | None]) ->
         seen = Reading(running=0.0, waiting=0.0, kv_usage=0.0, preemptions=0.0, prompt_tokens=counted)
         gate.on_reading("one", seen, second + 0.2)
     assert gate.accounts.calibration.factor("chat") == 1.0
+
+
+@pytest.mark.parametrize(
+    ("placement", "addresses", "times"),
+    [
+        pytest.param(True, ("10.0.0.1:1", "10.0.0.2:1"), 1, id="the gate places: budgets are exact"),
+        pytest.param(False, ("10.0.0.1:1",), 1, id="one engine: there is nothing to place"),
+        pytest.param(False, ("10.0.0.1:1", "10.0.0.2:1"), UNPLACED_BUDGETS, id="the proxy places, unevenly"),
+    ],
+)
+def test_budgets_are_wider_where_the_proxy_spreads_prefills(
+    placement: bool, addresses: tuple[str, ...], times: int
+) -> None:
+    pool = FLEET.pools[0]
+    fleet = replace(FLEET, pools=(replace(pool, endpoints=()),))
+    terms = terms_of(fleet, [workload("chat")], None, {pool.name: addresses}, Choices(places=placement))
+    assert [(one.budget_tokens, one.least_requests) for one in terms.engines] == [
+        (times * BUDGETS * pool.batched_token_budget, times * LEAST_REQUESTS)
+    ] * len(addresses)
