@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from sluice.gate.engines import EngineTerms
 from sluice.gate.keys import KeySource
 from sluice.gate.terms import ClassTerms, GateTerms
-from sluice.model.fleet import Fleet, Pool, Tier, WorkloadClass
+from sluice.model.fleet import Fleet, GateUse, Mode, Pool, Tier, WorkloadClass
 from sluice.model.gate import LONGEST_WAIT_SECONDS
 from sluice.model.plan import Band, ClassPlan, Plan
 from sluice.policy.admission import AdmissionPolicy, LaneTerms
@@ -54,6 +54,11 @@ class Choices:
     places: bool = False
     """Name the replica, whatever the fleet says."""
     ramp_seconds: float = RAMP_SECONDS
+
+
+def may_hold(fleet: Fleet) -> bool:
+    """Whether the fleet lets its gate hold: in Envoy's files it stays on the way when a fleet leaves Enforce."""
+    return fleet.mode is Mode.ENFORCE and fleet.data_plane.gate is GateUse.ENABLED
 
 
 def terms_of(

@@ -28,7 +28,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from sluice.gate import gauges
 from sluice.gate.access_log import AccessLogs
-from sluice.gate.assembly import Choices
+from sluice.gate.assembly import Choices, may_hold
 from sluice.gate.decision_log import DecisionLog
 from sluice.gate.desk import TICK_SECONDS, Desk
 from sluice.gate.feed import Feed, FeedError, World, read_world
@@ -38,7 +38,6 @@ from sluice.gate.server import UNGATED_PATHS, Processor, serve
 from sluice.gate.state import Gate
 from sluice.gate.terms import GateTerms
 from sluice.gate.tracing import Tracer
-from sluice.model.fleet import GateUse
 from sluice.model.gate import gate_service
 from sluice.model.plan import Plan
 
@@ -134,7 +133,7 @@ class GateProcess:
             self.desk.gate.set_holding(holds)
 
     def _may_hold(self) -> bool:
-        return not self.settings.shadow and self.feed.world.fleet.data_plane.gate is not GateUse.SHADOW
+        return not self.settings.shadow and may_hold(self.feed.world.fleet)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until ``stop``, then drain."""

@@ -14,7 +14,7 @@ from tests.unit.actuate.fleets import fleet, routed, workload
 from tests.unit.gate.worlds import lane, request, terms
 
 from sluice.gate import wire
-from sluice.gate.assembly import BUDGETS, LEAST_REQUESTS, UNPLACED_BUDGETS, Choices, terms_of
+from sluice.gate.assembly import BUDGETS, LEAST_REQUESTS, UNPLACED_BUDGETS, Choices, may_hold, terms_of
 from sluice.gate.decision_log import NEWER, DecisionLog, lines_about
 from sluice.gate.engines import Reading
 from sluice.gate.explanation import sentences
@@ -26,7 +26,7 @@ from sluice.gate.routes import classifier
 from sluice.gate.server import is_gated, prompt_tokens, refused
 from sluice.gate.state import Gate
 from sluice.gate.terms import GateTerms
-from sluice.model.fleet import DataPlaneKind, Tier
+from sluice.model.fleet import DataPlaneKind, GateUse, Mode, Tier
 from sluice.model.plan import Band
 
 FLEET = fleet(DataPlaneKind.ENVOY_FILES)
@@ -304,3 +304,10 @@ def test_budgets_are_wider_where_the_proxy_spreads_prefills(
     assert [(one.budget_tokens, one.least_requests) for one in terms.engines] == [
         (times * BUDGETS * pool.batched_token_budget, times * LEAST_REQUESTS)
     ] * len(addresses)
+
+
+@pytest.mark.parametrize("mode", Mode)
+@pytest.mark.parametrize("use", GateUse)
+def test_only_a_fleet_in_enforce_with_its_gate_enabled_lets_it_hold(mode: Mode, use: GateUse) -> None:
+    one = replace(FLEET, mode=mode, data_plane=replace(FLEET.data_plane, gate=use))
+    assert may_hold(one) is ((mode, use) == (Mode.ENFORCE, GateUse.ENABLED))
