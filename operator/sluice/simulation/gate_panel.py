@@ -1,8 +1,9 @@
 """Gates on fresh traffic: which order earns most good value, in every cell, under the live gate's view.
 
 Orders and parameters were chosen on seeds 11 to 30, not on the judged ones, but for how floors
-and memory are weighed: that was mended after a look at four of them. Every gate has the same budget, margin, view and plan, and sees the same requests
-under the same seed. Cells: ``gate_cells``.
+and memory are weighed: that was mended after a look at four of them. Every gate has the same
+budget, margin, view and plan, and sees the same requests under the same seed. Cells:
+``gate_cells``.
 """
 
 from __future__ import annotations
