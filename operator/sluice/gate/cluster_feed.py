@@ -37,6 +37,11 @@ NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _LOAD_KUBECONFIG: Callable[..., None] = kubernetes.config.load_kube_config
 _LOAD_INCLUSTER: Callable[..., None] = kubernetes.config.load_incluster_config
 _PLANS = "configmaps"
+_ROUTES = "httproutes"
+_MISSABLE = frozenset({_ROUTES})
+"""What a server may lack, or not show us: it tells classes apart that share a user's route, and no more."""
+MISSING_SECONDS = 60.0
+"""How often such a kind is asked for again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +112,7 @@ class ClusterFeed:
             },
             "pods": (f"{core}/pods", {}),
             "endpointslices": (slices, {}),
+            _ROUTES: (f"/apis/gateway.networking.k8s.io/v1/namespaces/{self.access.namespace}/{_ROUTES}", {}),
             _PLANS: (f"{core}/{_PLANS}", plan),
         }
 
@@ -132,6 +138,15 @@ class ClusterFeed:
                 async for event in self._watch(session, path, {**query, "resourceVersion": version}):
                     self._apply(plural, event)
             except (aiohttp.ClientError, TimeoutError, ValueError, OSError) as error:
+                if (
+                    plural in _MISSABLE
+                    and isinstance(error, aiohttp.ClientResponseError)
+                    and error.status in (403, 404)
+                ):
+                    self._seen[plural] = {}
+                    self._changed.set()
+                    await asyncio.sleep(MISSING_SECONDS)
+                    continue
                 pause = PAUSES_SECONDS[min(failures, len(PAUSES_SECONDS) - 1)]
                 if failures == 0:
                     LOG.warning("going on with what was seen last", extra={"kind": plural, "problem": repr(error)})
@@ -205,11 +220,16 @@ class ClusterFeed:
             self.take_plan(read_plan(text, world.fleet.key))
 
 
+def _is_missing(error: Exception) -> bool:
+    return isinstance(error, aiohttp.ClientResponseError) and error.status in (403, 404)
+
+
 _KINDS = {
     "inferencefleets": {"apiVersion": f"{GROUP}/{VERSION}", "kind": "InferenceFleet"},
     "workloadclasses": {"apiVersion": f"{GROUP}/{VERSION}", "kind": "WorkloadClass"},
     "iterationprofiles": {"apiVersion": f"{GROUP}/{VERSION}", "kind": "IterationProfile"},
     "pods": {"apiVersion": "v1", "kind": "Pod"},
     "endpointslices": {"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice"},
+    _ROUTES: {"apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute"},
 }
 """Items of a listing do not say what they are."""

@@ -8,9 +8,10 @@ with what it has, counts the problem and says so.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -18,6 +19,7 @@ from sluice.api.manifests import Manifests, parse
 from sluice.api.resolve import resolve
 from sluice.api.supply import count
 from sluice.gate.assembly import Choices, terms_of
+from sluice.gate.routes import Rules
 from sluice.gate.terms import GateTerms
 from sluice.model.fleet import Fleet, WorkloadClass
 from sluice.model.plan import Plan
@@ -37,6 +39,8 @@ class World:
     fleet: Fleet
     classes: tuple[WorkloadClass, ...]
     addresses: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    rules: Rules = field(default_factory=dict)
+    """Of users' HTTPRoutes to which classes refer."""
 
 
 def world_of(manifests: Manifests, fleet_name: str | None) -> World:
@@ -51,7 +55,20 @@ def world_of(manifests: Manifests, fleet_name: str | None) -> World:
         raise FeedError("the fleet does not resolve: " + "; ".join(one.message for one in resolved.findings[:3]))
     supplies, _ = count(resolved.fleet, manifests.others)
     addresses = {supply.pool: supply.addresses for supply in supplies}
-    return World(fleet=resolved.fleet, classes=resolved.classes, addresses=addresses)
+    rules = _rules(resolved.fleet.namespace, resolved.classes, manifests.others)
+    return World(fleet=resolved.fleet, classes=resolved.classes, addresses=addresses, rules=rules)
+
+
+def _rules(namespace: str, classes: Iterable[WorkloadClass], objects: Iterable[Mapping[str, Any]]) -> Rules:
+    """The rules of the HTTPRoutes to which ``classes`` refer, as far as they are among ``objects``."""
+    wanted = {workload.route.name for workload in classes if workload.route is not None}
+    return {
+        item["metadata"]["name"]: tuple(str(rule.get("name", "")) for rule in item.get("spec", {}).get("rules") or ())
+        for item in objects
+        if item.get("kind") == "HTTPRoute"
+        and item["metadata"].get("namespace") == namespace
+        and item["metadata"].get("name") in wanted
+    }
 
 
 def read_world(folder: Path, fleet_name: str | None) -> World:

@@ -98,13 +98,13 @@ class GateProcess:
         self.is_active: Callable[[], bool] = lambda: True
         """Whether proxies shall come to this gate; a standby says no."""
         self._signalled = False
-        self._classify = classifier(world.fleet.namespace, world.classes)
-        self.meters.clusters = clusters(world.fleet, world.classes)
+        self._classify = classifier(world.fleet.namespace, world.classes, world.rules)
+        self.meters.clusters = clusters(world.fleet, world.classes, world.rules)
 
     def _take(self, terms: GateTerms, fresh: bool) -> None:
         world = self.feed.world
-        self._classify = classifier(world.fleet.namespace, world.classes)
-        self.meters.clusters = clusters(world.fleet, world.classes)
+        self._classify = classifier(world.fleet.namespace, world.classes, world.rules)
+        self.meters.clusters = clusters(world.fleet, world.classes, world.rules)
         self.desk.take_terms(terms, fresh=fresh)
 
     def count_problem(self, why: str) -> None:

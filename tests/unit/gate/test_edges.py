@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from envoy.config.core.v3 import base_pb2
 from envoy.service.ext_proc.v3 import external_processor_pb2 as messages
-from tests.unit.actuate.fleets import fleet, routed, workload
+from tests.unit.actuate.fleets import fleet, workload
 from tests.unit.gate.worlds import lane, request, terms
 
 from sluice.gate import wire
@@ -22,7 +22,6 @@ from sluice.gate.feed import Feed, FeedError, World, read_plan
 from sluice.gate.gauges import parse
 from sluice.gate.request import Refusal, Refused
 from sluice.gate.retries import REMEMBERED_KEYS, Attempts
-from sluice.gate.routes import classifier
 from sluice.gate.server import is_gated, prompt_tokens, refused
 from sluice.gate.state import Gate
 from sluice.gate.terms import GateTerms
@@ -163,16 +162,6 @@ def test_a_disk_that_fails_costs_the_log_and_not_the_request(tmp_path: Path) -> 
 def test_every_outcome_can_be_explained(outcome: str) -> None:
     said = "\n".join(sentences(json.loads(line("r", outcome=str(outcome)))))
     assert "class chat" in said
-
-
-def test_routes_tell_classes() -> None:
-    classify = classifier("demo", [workload("chat"), routed("code")])
-    assert classify("chat") == "chat"
-    assert classify("httproute/demo/chat/rule/0/match/0/x") == "chat"
-    assert classify("httproute/demo/user-route/rule/1/match/0/x") == "code"
-    assert classify("httproute/other/chat/rule/0") is None
-    shared = classifier("demo", [routed("code"), routed("batch")])
-    assert shared("httproute/demo/user-route/rule/1") is None
 
 
 def planned(**classes: dict[str, Any]) -> str:
