@@ -6,8 +6,9 @@ at any time, and the next request goes by the new one. Limits, promises and pric
 not reach the picker; the order does: by band, and by index inside a band. No priority is below
 zero, for the picker sheds such requests instead of letting them wait.
 
-A route names the class's objective in a header. Objects are owned by the class and go with it;
-where the fleet no longer wants them they stay, and nothing refers to them.
+A route names the class's objective in a header. Objects are owned by the class and go with it, and
+go too where the fleet no longer asks for them or no longer enforces: a picker gives priority 0 to
+whom it knows no objective of.
 
 Untested against a real endpoint picker: only the API server's judgement of the objects is known.
 
@@ -42,6 +43,11 @@ def kind(fleet: Fleet) -> Kind | None:
     """The kind that a fleet's objectives are of; None where it has none."""
     group = fleet.data_plane.objective_group
     return None if group is None else KINDS[group]
+
+
+def unasked(fleet: Fleet) -> tuple[Kind, ...]:
+    """The kinds that a fleet's objectives are not of, and may have been of."""
+    return tuple(other for other in KINDS.values() if other != kind(fleet))
 
 
 def objectives(order: Order) -> tuple[Document, ...]:

@@ -37,6 +37,7 @@ from sluice.actuate.acceptance import refusals
 from sluice.actuate.kinds import CONFIG_MAP, EXTENSION_POLICY, HTTP_ROUTE, TRAFFIC_POLICY, Kind
 from sluice.actuate.kubernetes_api import APPLY, JSON_PATCH, Answer, KubernetesApi
 from sluice.actuate.ledger import Ledger, conflict, refusal
+from sluice.actuate.leftovers import Forsaken
 from sluice.actuate.objects import Document, is_as_desired, is_ours, label_value
 from sluice.actuate.order import steps
 from sluice.actuate.port import NoAnswer, Order
@@ -55,6 +56,7 @@ class KubernetesActuator:
 
     def __init__(self, api: KubernetesApi) -> None:
         self._api = api
+        self._forsaken = Forsaken(api)
 
     def act(self, order: Order) -> Receipt:
         """Make the server hold ``order``."""
@@ -92,7 +94,10 @@ class KubernetesActuator:
             label = f"HTTPRoute/{workload.route.name if workload.route else ''}"
             moved = [f"+{step['path']}: {step['value']}" for step in patch if step["op"] != "test"]
             lines += [f"--- {label}", f"+++ {label}", *moved]
-        lines += [f"--- {kind.name}/{name} (removed)" for kind, name in self._stale(order, done, wanted)]
+        gone = list(self._stale(order, done, wanted))
+        if _has_gateway(order.fleet):
+            gone += [(kind, item["metadata"]["name"]) for kind, item in self._forsaken.of(order.fleet)]
+        lines += [f"--- {kind.name}/{name} (removed)" for kind, name in gone]
         return "\n".join(lines)
 
     def standing(self, fleet: Fleet) -> Targets | None:
@@ -172,6 +177,9 @@ class KubernetesActuator:
                 done.removed.append(f"{kind.name}/{name}")
             elif answer.status != 404:
                 done.note(refusal("delete", kind, name, answer))
+        forsaken = self._forsaken.remove(order.fleet) if _has_gateway(order.fleet) else Receipt()
+        done.removed += forsaken.removed
+        done.problems += forsaken.problems
 
     def _tell(self, order: Order, kept: Targets | None, done: Ledger) -> None:
         """Write the ConfigMap: wanted targets where they were written, the old ones for classes that are held."""

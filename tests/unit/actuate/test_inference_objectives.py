@@ -11,6 +11,7 @@ import pytest
 from tests.unit.actuate.fleets import fleet, pool, target, workload
 from tests.unit.gate.test_edges import planned
 
+from sluice.actuate import leftovers
 from sluice.actuate.inference_objectives import HEADERS, KINDS, objectives, priorities
 from sluice.actuate.kubernetes_api import Answer
 from sluice.actuate.kubernetes_apply import KubernetesActuator
@@ -76,6 +77,7 @@ class FakeServer:
     def __init__(self) -> None:
         self.objects: dict[str, dict[str, Any]] = {}
         self.writes = 0
+        self.listed: list[str] = []
 
     def send(
         self,
@@ -97,6 +99,7 @@ class FakeServer:
         if path in self.objects:
             return Answer(status=200, document=self.objects[path])
         if query and "labelSelector" in query:
+            self.listed.append(path)
             items = [one for place, one in self.objects.items() if place.rpartition("/")[0] == path]
             return Answer(status=200, document={"items": items})
         return Answer(status=404)
@@ -124,3 +127,36 @@ def test_they_are_applied_once_follow_the_plan_and_go_with_their_class() -> None
     held = {name: one["spec"]["priority"] for name, one in server.of("InferenceObjective").items()}
     assert held.keys() == {"chat", "code"}
     assert held["chat"] > held["code"]
+
+
+@pytest.mark.parametrize("group", [None, "inference.networking.x-k8s.io"])
+def test_they_go_when_the_fleet_asks_for_none_or_for_another_groups(group: str | None) -> None:
+    server = FakeServer()
+    actuator = KubernetesActuator(server)
+    actuator.act(order())
+    assert "InferenceObjective/chat" in actuator.preview(order(group))
+    receipt = actuator.act(order(group))
+    assert not receipt.problems
+    assert {name.rpartition("/")[2] for name in receipt.removed} == {"chat", "code", "batch"}
+    left = {one["apiVersion"] for one in server.of("InferenceObjective").values()}
+    assert left == ({f"{group}/v1alpha2"} if group else set())
+    (rule,) = server.of("HTTPRoute")["chat"]["spec"]["rules"]
+    named = {entry["name"] for entry in rule["filters"][0]["requestHeaderModifier"]["set"]}
+    assert named.isdisjoint(HEADERS.values()) if group is None else HEADERS[group] in named
+    actuator.act(order(group))
+    server.listed.clear()
+    actuator.act(order(group))
+    llm_d = KINDS["llm-d.ai"].collection("demo")
+    assert llm_d not in server.listed, "nobody is asked again for what is known to be gone"
+    actuator.act(order())
+    actuator.act(order(group))
+    assert llm_d in server.listed, "until the fleet has asked for it again"
+
+
+def test_they_go_with_a_fleet_that_no_longer_enforces() -> None:
+    server = FakeServer()
+    KubernetesActuator(server).act(order())
+    found = leftovers.find(server, [None, "demo"])
+    assert not found.without({("demo", "fleet")}).objects, "while it does they stay"
+    leftovers.lift(server, found.without(()))
+    assert not server.of("InferenceObjective")
