@@ -3,8 +3,13 @@
 The policy targets the class's rule by name. Its message time-out stands well above the longest
 wait: the default of 200 ms would let everything pass exactly at overload. Envoy Gateway gives the
 processor's cluster thresholds of 1024, after which the next waiting request would pass ungated;
-they are written as wide as the fields. A gate that is gone lets everything pass (``failOpen``);
-one that is frozen is noticed by its gRPC health check.
+they are written as wide as the fields. A gate that is gone lets everything pass (``failOpen``).
+
+One that is frozen is noticed within two seconds by HTTP/2 pings (Envoy Gateway 1.8 or later): what
+waits then passes, and what comes new passes two seconds later. A gRPC health check keeps new
+requests away from it altogether. It alone would not do: Envoy checks a cluster that has had no
+traffic but once a minute (``no_traffic_interval``, which Envoy Gateway does not let us set), each
+class's processor is a cluster of its own, and a health check ends no stream that is open.
 
 With ``response`` in the processing mode Envoy Gateway sends response headers too: one round trip
 more than in the Envoy files, which the gate uses to write how long the request waited.
@@ -28,6 +33,8 @@ from sluice.model.naming import ROUTE_RULE_NAME, owned_route
 
 UNBOUNDED = 4_294_967_295
 """The largest threshold that the fields take."""
+PINGS = {"interval": "1s", "timeout": "900ms"}
+"""How often a proxy asks whether the connection lives; Envoy Gateway wants the time-out below the interval."""
 
 
 def policies(order: Order) -> tuple[Document, ...]:
@@ -70,6 +77,7 @@ def _processor(fleet: Fleet, workload: WorkloadClass) -> Document:
                 },
                 "panicThreshold": 0,
             },
+            "http2": {"connectionKeepalive": PINGS},
         },
         "failOpen": True,
         "messageTimeout": f"{MESSAGE_TIMEOUT_SECONDS:.0f}s",
