@@ -1,12 +1,12 @@
-"""Service level indicators as users declare them."""
+"""Service level indicators as users declare them, and as status tells them."""
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from sluice.api.base import Declared, Rule
+from sluice.api.base import Declared, Reported, Rule
 from sluice.api.iteration_profile import BATCH_LIMIT
 from sluice.api.prices import Money
 from sluice.model.fleet import Hardness, SliSignal, SliStatistic
@@ -81,3 +81,13 @@ class Indicator(Declared):
         description="For Soft: money per second and unit of violation (one second of a time, the whole of a share, one "
         'job per engine), a decimal string such as "0.5".',
     )
+
+
+class AttainmentStatus(Reported):
+    """One indicator beside its target."""
+
+    signal: SliSignal = Field(description="The indicator's signal.")
+    statistic: SliStatistic = Field(default=SliStatistic.MEAN, description="The indicator's statistic.")
+    target: float = Field(description="Seconds, or a share 0..1.")
+    measured: float | None = Field(default=None, description="The same, as measured; absent: nothing measures it.")
+    held: Literal["Held", "Missed", "Unknown"] = Field(description="Whether the target is kept.")

@@ -9,12 +9,13 @@ from pydantic import Field
 from sluice.api.base import Declared, Reported, Resource, Rule, list_map
 from sluice.api.conditions import Condition
 from sluice.api.fleet_settings import ControlSpec, DataPlaneSpec, GatewayReference, MetricsSpec, PlanningSpec
-from sluice.api.indicators import Indicator
+from sluice.api.indicators import AttainmentStatus, Indicator
 from sluice.api.pools import POOLS_LIMIT, PoolSpec
 from sluice.api.prices import Pricing
 from sluice.model.fleet import Mode
 from sluice.model.plan import CertificatePlan, ConflictPlan, Plan, PoolPlan, PromisePlan, ShadowPrice, Verdict
 
+OBJECTIVES_LIMIT = 16
 PROMISES_TOLD = 64
 """Promises in the fleet's status; every class's status has its own besides."""
 
@@ -69,8 +70,9 @@ class InferenceFleetSpec(Declared):
     control: ControlSpec = Field(default=ControlSpec(), description="The rhythm and the caution of the loop.")
     objectives: tuple[Indicator, ...] = Field(
         default=(),
-        max_length=16,
-        description="What the fleet as a whole is promised. Plans keep hard ones and weigh the penalty of soft ones.",
+        max_length=OBJECTIVES_LIMIT,
+        description="What the fleet as a whole is promised. Plans keep hard ones and weigh the penalty of soft ones; "
+        "attainment is measured against both.",
         json_schema_extra=list_map("signal", "statistic"),
     )
 
@@ -145,6 +147,13 @@ class InferenceFleetStatus(Reported):
     value: str = Field(default="", max_length=32, description="The plan's value per second, rounded for people.")
     promises: str = Field(
         default="", max_length=32, description="Promises that the plan keeps of those made, such as 4/5."
+    )
+    attainment: tuple[AttainmentStatus, ...] = Field(
+        default=(),
+        max_length=OBJECTIVES_LIMIT,
+        description="Objectives held or missed, as measured over all classes; Unknown where one with traffic is not "
+        "measured.",
+        json_schema_extra=list_map("signal", "statistic"),
     )
     plan: PlanSummary | None = Field(default=None, description="The plan in force.")
     applied: tuple[AppliedObject, ...] = Field(

@@ -18,11 +18,11 @@ from sluice.api.base import (
     list_set,
 )
 from sluice.api.conditions import Condition
-from sluice.api.indicators import HOUR_MILLISECONDS, PERMILLE, Indicator
+from sluice.api.indicators import HOUR_MILLISECONDS, PERMILLE, AttainmentStatus, Indicator
 from sluice.api.iteration_profile import TOKENS_LIMIT
 from sluice.api.pools import POOLS_LIMIT
 from sluice.api.prices import Prices
-from sluice.model.fleet import SliSignal, SliStatistic, Tier
+from sluice.model.fleet import Tier
 from sluice.model.plan import ClassPlan, PromisePlan
 from sluice.model.signal import Source
 
@@ -250,16 +250,6 @@ class DemandStatus(Reported):
     patience_seconds: float | None = Field(
         default=None, ge=0, description="Mean patience; absent: clients wait for ever."
     )
-
-
-class AttainmentStatus(Reported):
-    """One indicator beside its target."""
-
-    signal: SliSignal = Field(description="The indicator's signal.")
-    statistic: SliStatistic = Field(default=SliStatistic.MEAN, description="The indicator's statistic.")
-    target: float = Field(description="Seconds, or a share 0..1.")
-    measured: float | None = Field(default=None, description="The same, as measured; absent: nothing measures it.")
-    held: Literal["Held", "Missed", "Unknown"] = Field(description="Whether the target is kept.")
 
 
 class WorkloadClassStatus(Reported):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from sluice.api.conditions import Condition
-from sluice.api.workload_class import AttainmentStatus
+from sluice.api.indicators import AttainmentStatus
 from sluice.control.judging import SUMMARY
 from sluice.model.decision import Targets
 from sluice.model.demand import Demand
@@ -97,13 +97,24 @@ def of_indicators(attained: Mapping[str, Iterable[AttainmentStatus]]) -> Figures
     """What was promised and what is measured of it, by class and indicator; what is not measured has no series."""
     shown: dict[tuple[str, Labels], float] = {}
     for name, indicators in attained.items():
-        for entry in indicators:
-            labels = (("class", name), ("signal", entry.signal.value), ("statistic", entry.statistic.value))
-            shown["sluice_class_sli_target", labels] = entry.target
-            if entry.measured is not None:
-                shown["sluice_class_sli_measured", labels] = entry.measured
-                shown["sluice_class_sli_held", labels] = float(entry.held == "Held")
+        shown.update(_attained("sluice_class_sli", (("class", name),), indicators))
     return shown
+
+
+def of_objectives(attained: Iterable[AttainmentStatus]) -> Figures:
+    """The same of what the fleet as a whole is promised."""
+    return dict(_attained("sluice_fleet_sli", (), attained))
+
+
+def _attained(
+    name: str, whose: Labels, indicators: Iterable[AttainmentStatus]
+) -> Iterator[tuple[tuple[str, Labels], float]]:
+    for entry in indicators:
+        labels = (*whose, ("signal", entry.signal.value), ("statistic", entry.statistic.value))
+        yield (f"{name}_target", labels), entry.target
+        if entry.measured is not None:
+            yield (f"{name}_measured", labels), entry.measured
+            yield (f"{name}_held", labels), float(entry.held == "Held")
 
 
 def _of_targets(targets: Targets) -> Iterator[tuple[tuple[str, Labels], float]]:

@@ -18,6 +18,7 @@ FLEET = ("namespace", "fleet")
 CLASS = (*FLEET, "class")
 POOL = (*FLEET, "pool")
 INDICATOR = (*CLASS, "signal", "statistic")
+OBJECTIVE = (*FLEET, "signal", "statistic")
 PROMISE = (*FLEET, "promise")
 
 
@@ -111,6 +112,9 @@ TABLE: tuple[Metric, ...] = (
     ),
     Metric("sluice_class_sli_measured", Kind.GAUGE, INDICATOR, "What is measured of it, in the same unit."),
     Metric("sluice_class_sli_held", Kind.GAUGE, INDICATOR, "1: the measured value keeps the target; 0: it does not."),
+    Metric("sluice_fleet_sli_target", Kind.GAUGE, OBJECTIVE, "What the whole fleet is promised: seconds, or a ratio."),
+    Metric("sluice_fleet_sli_measured", Kind.GAUGE, OBJECTIVE, "What is measured of it over all classes."),
+    Metric("sluice_fleet_sli_held", Kind.GAUGE, OBJECTIVE, "1: the measured value keeps the target; 0: it does not."),
     Metric("sluice_data_plane_writes_total", Kind.COUNTER, FLEET, "Objects or files written to a data plane."),
     Metric("sluice_status_writes_total", Kind.COUNTER, ("kind",), "Status documents written, by kind of object."),
     Metric("sluice_events_total", Kind.COUNTER, ("type",), "Events published, by type."),

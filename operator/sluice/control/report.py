@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from pydantic import BaseModel
 
 from sluice.api.conditions import Condition
+from sluice.api.indicators import AttainmentStatus
 from sluice.api.inference_fleet import InferenceFleetResource
 from sluice.api.iteration_profile import IterationProfileResource
 from sluice.api.workload_class import WorkloadClassResource, WorkloadClassStatus
-from sluice.control import gauges, judging, statuses
+from sluice.control import attainment, gauges, judging, statuses
 from sluice.control.events import Event, Subject, movements, transitions
 from sluice.control.judging import Verdict, verdict
 from sluice.control.observed_laws import profile_statuses
@@ -100,12 +101,17 @@ def report(account: Account) -> Report:
     events: list[Event] = []
     fleet_verdicts = _fleet_verdicts(account)
     conditions: tuple[Condition, ...] = ()
+    objectives: tuple[AttainmentStatus, ...] = ()
     if account.resource is not None:
         resource = account.resource
         conditions = _conditions(account, resource, fleet_verdicts)
         plan = account.decision.plan if account.decision is not None else None
         applied = statuses.applied_objects(resource.status.applied, account.receipt, plan.plan_id if plan else "")
-        status = statuses.fleet_status(resource, conditions, plan, account.supplies, applied, len(account.classes))
+        held = attainment.of_fleet(account.fleet, account.workloads, account.observation)
+        status = statuses.fleet_status(
+            resource, conditions, plan, account.supplies, applied, len(account.classes), held
+        )
+        objectives = status.attainment
         told.append(Told.of(resource, status))
         events += transitions(subject_of(resource), resource.status.conditions, conditions, TOLD_OF_FLEET)
         if account.receipt is not None and account.receipt.written:
@@ -122,7 +128,7 @@ def report(account: Account) -> Report:
             attained[entry.metadata.name] = one.status.attainment
     if account.fleet is not None:
         told += [Told.of(*entry) for entry in profile_statuses(account.profiles, account.fleet, account.laws)]
-    figures = {**_figures(account, conditions), **gauges.of_indicators(attained)}
+    figures = {**_figures(account, conditions), **gauges.of_indicators(attained), **gauges.of_objectives(objectives)}
     return Report(statuses=tuple(told), events=tuple(events), figures=figures)
 
 
@@ -256,14 +262,13 @@ def _class_report(
     workload, demand = index.workloads.get(name), index.demands.get(name)
     verdicts = _class_verdicts(account, index, name, fleet)
     conditions = _conditions(account, resource, verdicts)
-    samples = account.observation.classes.get(name)
     status = statuses.class_status(
         resource,
         conditions,
         demand,
         index.shares.get(name, statuses.NO_SHARE),
         account.in_force.of(name) if account.in_force is not None else None,
-        statuses.attainment(workload, samples, statuses.served_share(samples)),
+        attainment.of_class(workload, account.observation.classes.get(name)),
     )
     own = frozenset(entry.type.value for entry in verdicts if entry.own) - {ConditionType.READY.value}
     heard = transitions(subject_of(resource), resource.status.conditions, conditions, own)

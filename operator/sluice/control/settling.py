@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 
-from sluice.api.workload_class import AttainmentStatus, DemandStatus, EstimateStatus
+from sluice.api.indicators import AttainmentStatus
+from sluice.api.workload_class import DemandStatus, EstimateStatus
 
 MESSAGE_TOLERANCE = 0.10
 """Figures in a message may be off by this share before it is told anew."""
@@ -73,3 +74,8 @@ def rounded(value: float) -> str:
     if abs(value) < LEAST_SHOWN:
         return "0"
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def significant(value: float) -> float:
+    """Four significant digits: more would suggest an accuracy that no estimate has."""
+    return float(f"{value:.4g}")

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sluice.api.conditions import Condition
+from sluice.api.indicators import AttainmentStatus
 from sluice.api.inference_fleet import (
     AppliedObject,
     InferenceFleetResource,
@@ -18,20 +19,18 @@ from sluice.api.inference_fleet import (
     is_of_fleet,
 )
 from sluice.api.workload_class import (
-    AttainmentStatus,
     DemandStatus,
     EstimateStatus,
     WorkloadClassResource,
     WorkloadClassStatus,
 )
 from sluice.control.events import limit_in_words
-from sluice.control.settling import rounded, settled_attainment, settled_demand
+from sluice.control.settling import rounded, settled_attainment, settled_demand, significant
 from sluice.model.decision import ClassTarget, Receipt
 from sluice.model.demand import ClassDemand, Estimate
-from sluice.model.fleet import Sli, SliSignal, SliStatistic, WorkloadClass
 from sluice.model.plan import ClassPlan, Plan, PromisePlan
 from sluice.model.signal import Sample, Signal, Source
-from sluice.model.snapshot import ClassSamples, PoolSupply
+from sluice.model.snapshot import PoolSupply
 
 TOLERANCE = 0.05
 """A measured figure is told anew when it moved by this share (the default dead band)."""
@@ -47,6 +46,7 @@ def fleet_status(
     supplies: tuple[PoolSupply, ...],
     applied: tuple[AppliedObject, ...],
     classes: int = 0,
+    attainment: tuple[AttainmentStatus, ...] = (),
 ) -> InferenceFleetStatus:
     """The fleet's status; the plan is its summary, the classes' shares are in their own status.
 
@@ -59,6 +59,7 @@ def fleet_status(
         replicas=sum(supply.ready for supply in supplies),
         value=rounded(plan.value_per_second) if plan is not None else "",
         promises=_kept(plan.promises) if plan is not None else "",
+        attainment=settled_attainment(resource.status.attainment, attainment, TOLERANCE),
         plan=PlanSummary.of(plan) if plan is not None else None,
         applied=applied,
     )
@@ -143,70 +144,8 @@ def demand_status(demand: ClassDemand) -> DemandStatus:
 
 def _estimate(estimate: Estimate) -> EstimateStatus:
     return EstimateStatus(
-        value=_significant(estimate.value), source=estimate.source, age_seconds=round(estimate.age_seconds, 1)
+        value=significant(estimate.value), source=estimate.source, age_seconds=round(estimate.age_seconds, 1)
     )
-
-
-def _significant(value: float) -> float:
-    """Four significant digits: more would suggest an accuracy that no estimate has."""
-    return float(f"{value:.4g}")
-
-
-def attainment(
-    workload: WorkloadClass | None, samples: ClassSamples | None, share_served: float | None
-) -> tuple[AttainmentStatus, ...]:
-    """Each indicator of the class beside what was measured; absent is Unknown, never missed."""
-    if workload is None:
-        return ()
-    return tuple(_indicator(sli, samples or ClassSamples(), share_served) for sli in workload.slis)
-
-
-def _indicator(sli: Sli, samples: ClassSamples, share_served: float | None) -> AttainmentStatus:
-    by_mean = sli.statistic is SliStatistic.MEAN and sli.signal is not SliSignal.SERVED_FRACTION
-    target = sli.target_seconds if by_mean else sli.fraction
-    measured = _measured(sli, samples, share_served)
-    if measured is None or target is None:
-        held = "Unknown"
-    else:
-        held = "Held" if (measured <= target if by_mean else measured >= target) else "Missed"
-    return AttainmentStatus.model_validate(
-        {
-            "signal": sli.signal,
-            "statistic": sli.statistic,
-            "target": 0.0 if target is None else target,
-            "measured": None if measured is None else _significant(measured),
-            "held": held,
-        }
-    )
-
-
-def _measured(sli: Sli, samples: ClassSamples, share_served: float | None) -> float | None:
-    match sli.signal, sli.statistic:
-        case SliSignal.SERVED_FRACTION, _:
-            return share_served
-        case SliSignal.TTFT, SliStatistic.MEAN:
-            return _value(samples.samples.get(Signal.TTFT))
-        case SliSignal.TTFT, _:
-            return _value(samples.samples.get(Signal.TTFT_WITHIN))
-        case SliSignal.TPOT, SliStatistic.MEAN:
-            return _value(samples.samples.get(Signal.TPOT))
-        case _:
-            return None
-
-
-def _value(sample: Sample | None) -> float | None:
-    return None if sample is None else sample.value
-
-
-def served_share(samples: ClassSamples | None) -> float | None:
-    """Admitted over offered requests, where both are measured and there is traffic."""
-    if samples is None:
-        return None
-    offered = samples.samples.get(Signal.OFFERED_RATE)
-    admitted = samples.samples.get(Signal.ADMITTED_RATE)
-    if offered is None or admitted is None or offered.value <= 0:
-        return None
-    return min(1.0, admitted.value / offered.value)
 
 
 def _kept(promises: tuple[PromisePlan, ...]) -> str:
