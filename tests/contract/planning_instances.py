@@ -10,6 +10,8 @@ from sluice.planning.modes import Mode
 from sluice.planning.problem import ClassInput, PoolInput, Problem
 from sluice.planning.promises import Promise, PromiseKind
 
+STAYING = 0.4
+"""Share of the instances in which requests stay on their replica somewhere."""
 PAPER = (PromiseKind.PREFILL_FAIRNESS, PromiseKind.DECODE_FAIRNESS, PromiseKind.SLOT_TPOT)
 
 
@@ -36,6 +38,40 @@ def problem(seed: int) -> Problem:
         promises=tuple(_promises(draw, classes, pools, paper=paper)),
         charge_replicas=draw.random() < 0.2,
         caution=draw.choice([0.0, 0.5, 1.0]),
+    )
+
+
+def instance(seed: int) -> Problem:
+    """One instance; in a part of them requests stay on the engine that prefilled them, in each pool by chance."""
+    entry, draw = problem(seed), random.Random(f"{seed} stay")
+    return staying(entry, draw) if draw.random() < STAYING else entry
+
+
+def staying(entry: Problem, draw: random.Random) -> Problem:
+    """``entry`` with pools where requests stay, at least one; there, memory and token times are often scarce."""
+    own = [k for k, pool in enumerate(entry.pools) if pool.external is None]
+    certain = draw.choice(own)
+    pools = tuple(
+        _staying(pool, entry.classes, draw) if k in own and (k == certain or draw.random() < 0.6) else pool
+        for k, pool in enumerate(entry.pools)
+    )
+    promises = entry.promises
+    if not any(promise.kind is PromiseKind.TPOT and promise.class_name is not None for promise in promises):
+        seconds = [mode.seconds for mode in pools[certain].modes]
+        for chosen in draw.sample(entry.classes, draw.choice([0, 0, 1, min(2, len(entry.classes))])):
+            target = draw.uniform(min(seconds), max(seconds)) / chosen.tokens_per_step
+            promises = (*promises, _promise(draw, PromiseKind.TPOT, target, chosen.name))
+    return replace(entry, pools=pools, promises=promises)
+
+
+def _staying(pool: PoolInput, classes: tuple[ClassInput, ...], draw: random.Random) -> PoolInput:
+    memory = pool.kv_token_capacity
+    if draw.random() < 0.8:
+        # Near what full batches hold: far below it, decodes run alone in any case, and above it nothing binds.
+        held = sum(entry.prompt_tokens + entry.output_tokens / 2 for entry in classes) / len(classes)
+        memory = max(mode.batch for mode in pool.modes) * held * draw.uniform(0.3, 1.1)
+    return replace(
+        pool, decodes_move=False, kv_token_capacity=memory, transfer_seconds_per_token=0.0, transfer_cost_per_token=0.0
     )
 
 

@@ -1,9 +1,13 @@
 """The same question to another solver, stated another way, in a process of its own.
 
 Reads problems (JSON, one per line) from standard input and writes the best value of each, or null
-where nothing is feasible. Written from the model alone and shares no code with the planner: every
-class keeps its own x, y and q as in the paper, prefills are dealt to single modes, and HiGHS
-solves. It must not share a process with the planner: HiGHS and OR-Tools cannot be imported together.
+where nothing is feasible. A problem may come with ``paces``: per pool the most seconds that a decode
+step may take on average where requests stay on the engine that prefilled them, null where decodes
+are placed freely. Given the paces the question is linear.
+
+Written from the model alone and shares no code with the planner: every class keeps its own x, y and q
+as in the paper, prefills are dealt to single modes, and HiGHS solves. It must not share a process with
+the planner: HiGHS and OR-Tools cannot be imported together.
 """
 
 from __future__ import annotations
@@ -95,6 +99,9 @@ class Model:
         self.f: dict[tuple[int, int], int] = {}
         self.x_of_mode: dict[tuple[int, int], list[int]] = {}
         self.slots: dict[tuple[int, int], Terms] = {}
+        self.paces: list[float | None] = problem.get("paces") or [None] * len(self.pools)
+        self.occupied: dict[tuple[int, int], Terms] = {}
+        self.iterated: dict[int, Terms] = {}
         self.memory: dict[int, Terms] = {}
         self.all_on = any(p["kind"] == "slot-tpot" for p in self.promises)
         for i, entry in enumerate(self.classes):
@@ -162,7 +169,6 @@ class Model:
         """X and y of one class in one pool: mu_p x = z, mu_m y_m + mu_s y_s = done."""
         i = entry["index"]
         prefill: Terms = {z: -entry["uncached_prompt_tokens"]}
-        decode: Terms = {done: -entry["steps"]}
         self.x[i, p] = {}
         for k, mode in enumerate(pool["modes"]):
             if mode["chunk_tokens"] > 0:
@@ -170,27 +176,62 @@ class Model:
                 prefill[x] = mode["chunk_tokens"] / mode["seconds"]
                 self.x[i, p][x] = 1.0
                 self.x_of_mode.setdefault((p, k), []).append(x)
+        self.b.equals(prefill, 0.0)
+        if pool["kv_token_capacity"] is not None:
+            best = max(m["chunk_tokens"] / m["seconds"] for m in pool["modes"])
+            stay = entry["uncached_prompt_tokens"] / best
+            memory = self.memory.setdefault(p, {})
+            memory[z] = stay * (entry["prompt_tokens"] - entry["uncached_prompt_tokens"] / 2)
+            memory[queue] = entry["prompt_tokens"]
+        if self.paces[p] is None:
+            self._placed_decodes(entry, p, pool, done)
+        else:
+            self._shared_decodes(entry, p, pool, done, self.paces[p] or 0.0)
+
+    def _placed_decodes(self, entry: Json, p: int, pool: Json, done: int) -> None:
+        """Decodes that go where the program wants them: y of each class and mode."""
+        i = entry["index"]
+        decode: Terms = {done: -entry["steps"]}
+        self.occupied[i, p] = {}
+        for k, mode in enumerate(pool["modes"]):
             moved = 0.0 if mode["chunk_tokens"] > 0 else entry["prompt_tokens"] / mode["seconds"] / entry["steps"]
             y = self.b.column(-pool["transfer_cost_per_token"] * moved)
             self.y[i, p, k] = y
+            self.occupied[i, p][y] = 1.0
             decode[y] = 1.0 / mode["seconds"]
             self.slots.setdefault((p, k), {})[y] = 1.0 + pool["transfer_seconds_per_token"] * moved
             if pool["kv_token_capacity"] is not None:
                 held = pool["transfer_seconds_per_token"] * moved
-                memory = self.memory.setdefault(p, {})
-                memory[y] = entry["prompt_tokens"] + entry["output_tokens"] / 2 + held * entry["prompt_tokens"]
-        self.b.equals(prefill, 0.0)
+                self.memory[p][y] = entry["prompt_tokens"] + entry["output_tokens"] / 2 + held * entry["prompt_tokens"]
         self.b.equals(decode, 0.0)
+
+    def _shared_decodes(self, entry: Json, p: int, pool: Json, done: int, pace: float) -> None:
+        """Little's law at the pool's time per step, the same for every class: jobs = steps/s times seconds."""
+        jobs = self.b.column()
+        self.b.equals({jobs: 1.0, done: -pace * entry["steps"]}, 0.0)
+        self.occupied[entry["index"], p] = {jobs: 1.0}
         if pool["kv_token_capacity"] is not None:
-            best = max(m["chunk_tokens"] / m["seconds"] for m in pool["modes"])
-            stay = entry["uncached_prompt_tokens"] / best
-            self.memory[p][z] = stay * (entry["prompt_tokens"] - entry["uncached_prompt_tokens"] / 2)
-            self.memory[p][queue] = entry["prompt_tokens"]
+            self.memory[p][jobs] = entry["prompt_tokens"] + entry["output_tokens"] / 2
+
+    def _shared_iterations(self, p: int, pool: Json, pace: float) -> None:
+        """One batch of all classes per engine: its iterations take every step, in at most ``pace`` on average."""
+        steps = added(*((self.done[c["index"], p], -c["steps"]) for c in self.classes if p in c["allowed"]))
+        time = {column: pace * amount for column, amount in steps.items()}
+        self.iterated[p] = {}
+        for k, mode in enumerate(pool["modes"]):
+            jobs = self.b.column()
+            self.slots[p, k] = {jobs: 1.0}
+            steps[jobs] = 1.0 / mode["seconds"]
+            time[jobs] = self.iterated[p][jobs] = 1.0
+        self.b.equals(steps, 0.0)
+        self.b.at_most(time, 0.0)
 
     def _capacity(self) -> None:
         for p, pool in enumerate(self.pools):
             if pool["external"]:
                 continue
+            if (pace := self.paces[p]) is not None:
+                self._shared_iterations(p, pool, pace)
             cost = (
                 pool["cost_per_hour"] / 3600 / pool["engines_per_replica"] if self.problem["charge_replicas"] else 0.0
             )
@@ -263,8 +304,7 @@ class Model:
             for p in entry["allowed"]:
                 external = self.pools[p]["external"]
                 if external is None:
-                    for k in range(len(self.pools[p]["modes"])):
-                        row[self.y[entry["index"], p, k]] = 1.0
+                    row |= self._slot_seconds(entry["index"], p, whole=promise["class_name"] is None)
                 elif external["token_seconds"] is None:
                     continue
                 own = 0.0 if external is None else external["token_seconds"]
@@ -273,6 +313,10 @@ class Model:
         if (slack := self._soft(promise)) is not None:
             row[slack] = -max(sum(c["output_tokens"] * c["rate"] * (1 + c["rate_spread"]) for c in members), 1e-9)
         self.b.at_most(row, 0.0)
+
+    def _slot_seconds(self, i: int, p: int, *, whole: bool) -> Terms:
+        """Jobs that decode: of a class, or of a pool where all are asked for and they share its iterations."""
+        return self.iterated[p] if whole and self.paces[p] is not None else self.occupied[i, p]
 
     def _share(self, promise: Json) -> None:
         members = self._members(promise)
