@@ -73,6 +73,8 @@ class EngineClient:
             async with self._session.get(f"{self.url}/v1/models") as answer:
                 served = (await answer.json())["data"]
                 return str(served[0]["id"])
+        except aiohttp.ClientConnectionError as error:
+            raise EngineError(f"{self.url} does not answer ({error}): is that where the engine serves?") from error
         except (aiohttp.ClientError, TimeoutError, ValueError, KeyError, IndexError, TypeError) as error:
             raise EngineError(f"{self.url}/v1/models names no served model ({error!r}): give --model") from error
 

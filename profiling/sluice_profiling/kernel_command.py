@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from sluice_profiling import hardware, kernel
 from sluice_profiling.grid import Range, coarse
 from sluice_profiling.report import conclude_raw
-from sluice_profiling.shape import SHAPES, Shape, from_config
+from sluice_profiling.shape import SHAPES, shape_of
 from sluice_profiling.timing import Patience
 
 TINY = Range(operating_batch=8, largest_batch=16, smallest_chunk=8, largest_chunk=128, context_tokens=64)
@@ -70,7 +70,7 @@ def _measure(task: kernel.Task, machine: hardware.Hardware, console: Console) ->
 
 
 def _task(options: Options, machine: hardware.Hardware) -> kernel.Task:
-    shape = SHAPES["tiny"] if options.tiny else _shape(options.shape)
+    shape = SHAPES["tiny"] if options.tiny else shape_of(options.shape)
     name = options.name or _resource_name(f"{shape.name}-{machine.accelerator}")
     limits = TINY if options.tiny else _range(options)
     budget = TINY_BUDGET_SECONDS if options.tiny else options.minutes * 60
@@ -95,12 +95,6 @@ def _range(options: Options) -> Range:
         largest_chunk=options.largest_chunk,
         context_tokens=options.context,
     )
-
-
-def _shape(name: str) -> Shape:
-    if name in SHAPES:
-        return SHAPES[name]
-    return from_config(Path(name))
 
 
 def _resource_name(text: str) -> str:

@@ -90,6 +90,16 @@ SHAPES: Mapping[str, Shape] = {
 """Shapes that need no file. ``tiny`` is ours; the others are the public configurations of those models."""
 
 
+def shape_of(name: str) -> Shape:
+    """A shape by its name, or by the path of its configuration."""
+    if name in SHAPES:
+        return SHAPES[name]
+    path = Path(name)
+    if not path.is_file():
+        raise UnsupportedShapeError(f"shape {name}: neither one of {', '.join(SHAPES)} nor a file")
+    return from_config(path)
+
+
 def from_config(path: Path) -> Shape:
     """Read a Hugging Face ``config.json``; UnsupportedShapeError names what is missing or different."""
     try:

@@ -8,6 +8,10 @@ from typing import Annotated
 
 import typer
 
+LARGEST_PORT = 65535
+CANNOT_BIND = "Failed to bind to address"
+"""How gRPC begins when it cannot have its address; it raises nothing narrower than RuntimeError."""
+
 
 class GateOrder(StrEnum):
     """Orders of admission that never hold anything back while an engine idles."""
@@ -61,7 +65,27 @@ def gate(  # noqa: PLR0913, PLR0917 - each parameter is one option of the comman
     kill_file: Annotated[Path | None, typer.Option(help="While this file exists nothing is held.")] = None,
     drain_seconds: Annotated[float, typer.Option(help="Grace after SIGTERM for what waits.", min=0.0)] = 20.0,
 ) -> None:
-    """Admit prefills at the proxy, exactly and in the plan's order."""
+    """Admit prefills at the proxy, exactly and in the plan's order.
+
+    The proxy asks about every request (Envoy's external processor); what is
+    asked waits in its class's queue until an engine has room for one more
+    prefill. A gate that is not there lets everything pass. Orders:
+
+    timely (by worth per second of what is scarce, promises first as far as they cost nothing) ·
+    bands (the plan's bands, its index inside) · priority (the plan's index alone) ·
+    earliest-deadline (by TTFT promise) · gate (the class furthest below its planned prefills) · first-come.
+
+    sluice gate --fleet llama-8b --shadow: count what would be held, in the namespace we run in; hold nothing.
+
+    sluice gate --manifests FOLDER --plan out/plan.default.llama-8b.json --decisions log: without an API server.
+
+    kill -USR1 PID lets everything pass, kill -USR2 PID holds again; sluice explain reads the log.
+    """
+    host, _, port = listen.rpartition(":")
+    if not host or not port.isdigit() or int(port) > LARGEST_PORT:
+        raise typer.BadParameter(f"{listen!r} is no host:port, such as 127.0.0.1:9002", param_hint="--listen")
+    if manifests is None and fleet is None:
+        raise typer.BadParameter("without --manifests the fleet must be named", param_hint="--fleet")
     import asyncio  # noqa: PLC0415 - sluice --help stays quick
     import os  # noqa: PLC0415 - as above
 
@@ -73,8 +97,6 @@ def gate(  # noqa: PLR0913, PLR0917 - each parameter is one option of the comman
     from sluice.policy import orders  # noqa: PLC0415 - as above
 
     logs.configure("info")
-    if manifests is None and fleet is None:
-        raise typer.BadParameter("without --manifests the fleet must be named", param_hint="--fleet")
     known = (orders.TIMELY, orders.BANDS, orders.PRIORITY, orders.EARLIEST_DEADLINE, orders.GATE, orders.FIRST_COME)
     settings = GateSettings(
         manifests=manifests,
@@ -104,6 +126,11 @@ def gate(  # noqa: PLR0913, PLR0917 - each parameter is one option of the comman
     )
     try:
         asyncio.run(run_until_stopped(settings))
-    except FeedError as error:
+    except (FeedError, OSError) as error:
         typer.echo(f"sluice: {error}", err=True)
+        raise typer.Exit(code=1) from error
+    except RuntimeError as error:
+        if CANNOT_BIND not in str(error):
+            raise
+        typer.echo(f"sluice: --listen {listen}: cannot be bound: taken, or no address of this machine", err=True)
         raise typer.Exit(code=1) from error

@@ -51,7 +51,22 @@ def plan(  # noqa: PLR0913, PLR0917 -- one argument per option of the command
         bool, typer.Option("--sensitivity", help="Also say how the plan leans on each estimate.")
     ] = False,
 ) -> None:
-    """Print the optimal plan of the fleets that manifests declare, for the demand that their classes declare."""
+    """Print the optimal plan of the fleets that manifests declare, for the demand that their classes declare.
+
+    Reads no cluster (but for --diff cluster) and writes nothing. Replicas are
+    counted from endpoints, Pods or Deployments among the manifests. Exit
+    status 1 where something could not be read or planned.
+
+    sluice plan -f crds/samples/fleet: what each class is admitted, which rows bind, what more would earn.
+
+    sluice plan -f FOLDER --replicas a100=+2 --demand chat=x1.5: what if.
+
+    sluice plan -f FOLDER -o json > before.json, and later --diff before.json: what changed.
+
+    sluice plan -f FOLDER --sweep sli=ttft:chat:0.2..2.0 --png curve.png: what a promise costs, by its target.
+    """
+    if png is not None and sweep is None:
+        raise typer.BadParameter("only --sweep draws a curve; give both", param_hint="--png")
     from sluice.cli.plan_answers import Request, run  # noqa: PLC0415 -- the solver loads only when it is used
 
     request = Request(

@@ -58,6 +58,16 @@ class Planned:
     plan: Plan
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """One fleet's plan, and what was asked beside it; None: it was not."""
+
+    planned: Planned
+    leanings: tuple[Sensitivity, ...] | None
+    before: Plan | None
+    swept: Swept | None
+
+
 def run(request: Request) -> bool:
     """Do what was asked; False where something was wrong, which then stands on standard error."""
     manifests = read(request.files)
@@ -65,15 +75,25 @@ def run(request: Request) -> bool:
         _error(error)
     fleets = [entry for entry in manifests.fleets if request.fleet in {None, entry.metadata.name}]
     if not fleets:
-        missing = "no InferenceFleet" if request.fleet is None else f"no InferenceFleet named {request.fleet}"
-        _error(f"{missing} in {', '.join(map(str, request.files))}")
+        _error(_no_fleet(manifests, request))
     try:
         planned = [found for entry in fleets if (found := _plan(entry, manifests, request)) is not None]
-        _print(planned, request)
+        answers = [_answer(entry, request) for entry in planned]  # all of them, before anything is printed
     except (QuestionError, StandingPlanError) as error:
         _error(str(error))
         return False
+    _print(answers, request)
     return bool(fleets) and not manifests.errors and len(planned) == len(fleets)
+
+
+def _no_fleet(manifests: Manifests, request: Request) -> str:
+    """What was looked for, and what is there instead."""
+    where = ", ".join(map(str, request.files))
+    if manifests.fleets:
+        names = ", ".join(sorted(entry.metadata.name for entry in manifests.fleets))
+        return f"--fleet {request.fleet}: no InferenceFleet of that name in {where}; there is {names}"
+    found = len(manifests.classes) + len(manifests.profiles) + len(manifests.others)
+    return f"no InferenceFleet among the {found} objects in {where}: name its file, or the folder that holds it, too"
 
 
 def _plan(resource: InferenceFleetResource, manifests: Manifests, request: Request) -> Planned | None:
@@ -109,52 +129,61 @@ def _error(message: str) -> None:
     typer.echo(f"error: {message}", err=True)
 
 
-def _print(planned: list[Planned], request: Request) -> None:
+def _answer(entry: Planned, request: Request) -> Answer:
+    """Find what was asked beside the plan."""
+    before = None if request.diff is None else standing_plan(request.diff, entry.fleet)
+    return Answer(
+        planned=entry,
+        leanings=_sensitivities(entry) if request.sensitivity else None,
+        before=before,
+        swept=None if request.sweep is None else Swept.of(entry.problem, request.sweep),
+    )
+
+
+def _print(answers: list[Answer], request: Request) -> None:
     """As tables; or as one document for one fleet, a list for several."""
-    if request.output != "table":
-        _print_documents([_document(entry, request) for entry in planned], request.output)
-        return
-    console = Console()
-    for entry in planned:
-        show(console, entry.fleet, entry.plan)
-        if request.sensitivity:
-            show_sensitivities(console, _sensitivities(entry))
-        if request.diff is not None:
-            before = standing_plan(request.diff, entry.fleet)
-            show_changes(console, before, changes(before, entry.plan))
-        if request.sweep is not None:
-            swept = Swept.of(entry.problem, request.sweep)
-            show_sweep(console, swept)
-            _draw(swept, request)
+    if request.output == "table":
+        console = Console()
+        for answer in answers:
+            _show(console, answer)
+    else:
+        _print_documents([_document(answer) for answer in answers], request.output)
+    for answer in answers:
+        if answer.swept is not None and request.png is not None:
+            draw_sweep(answer.swept, request.png)
+            typer.echo(f"drawn to {request.png}", err=True)
 
 
-def _document(entry: Planned, request: Request) -> Mapping[str, Any]:
+def _show(console: Console, answer: Answer) -> None:
+    plan = answer.planned.plan
+    show(console, answer.planned.fleet, plan)
+    if answer.leanings is not None:
+        show_sensitivities(console, answer.leanings)
+    if answer.before is not None:
+        show_changes(console, answer.before, changes(answer.before, plan))
+    if answer.swept is not None:
+        show_sweep(console, answer.swept)
+
+
+def _document(answer: Answer) -> Mapping[str, Any]:
     """The plan; where a sweep alone is asked for, the sweep; where more is asked, each under its name."""
     parts: dict[str, Any] = {}
-    if request.sensitivity:
-        parts["sensitivity"] = sensitivity_document(_sensitivities(entry))
-    if request.diff is not None:
-        before = standing_plan(request.diff, entry.fleet)
-        parts["diff"] = diff_document(before, changes(before, entry.plan))
-    if request.sweep is not None:
-        swept = Swept.of(entry.problem, request.sweep)
-        _draw(swept, request)
+    if answer.leanings is not None:
+        parts["sensitivity"] = sensitivity_document(answer.leanings)
+    if answer.before is not None:
+        parts["diff"] = diff_document(answer.before, changes(answer.before, answer.planned.plan))
+    if answer.swept is not None:
+        swept = sweep_document(answer.swept, answer.planned.fleet.key)
         if not parts:
-            return sweep_document(swept, entry.fleet.key)
-        parts["sweep"] = sweep_document(swept, entry.fleet.key)
-    plan = plan_document(entry.plan)
+            return swept
+        parts["sweep"] = swept
+    plan = plan_document(answer.planned.plan)
     return {"plan": plan, **parts} if parts else plan
 
 
 def _sensitivities(entry: Planned) -> tuple[Sensitivity, ...]:
     """Of the plan as it is made: where promises had to be relaxed, with those as applied."""
     return () if entry.outcome.applied is None else sensitivities(entry.outcome.applied)
-
-
-def _draw(swept: Swept, request: Request) -> None:
-    if request.png is not None:
-        draw_sweep(swept, request.png)
-        typer.echo(f"drawn to {request.png}", err=True)
 
 
 def _print_documents(documents: list[Mapping[str, Any]], output: str) -> None:

@@ -17,10 +17,14 @@ def reproduce(
     full: Annotated[bool, typer.Option("--full", help="Large panels: hours, not minutes.")] = False,
     workers: Annotated[int | None, typer.Option(help="Processes; as many as cores by default.")] = None,
     traces: Annotated[
-        Path | None, typer.Option(help="Folder with azure2023/ and mooncake/: also the panel on real traces.")
+        Path | None,
+        typer.Option(
+            help="Folder with azure2023/ and mooncake/: also the panel on real traces.", exists=True, file_okay=False
+        ),
     ] = None,
     measured: Annotated[
-        Path | None, typer.Option(help="Splitwise's perf_model.csv: also the law's error against it.")
+        Path | None,
+        typer.Option(help="Splitwise's perf_model.csv: also the law's error against it.", exists=True, dir_okay=False),
     ] = None,
     only: Annotated[str | None, typer.Option(help="Only steps whose name contains this.")] = None,
 ) -> None:

@@ -40,7 +40,17 @@ def run(  # noqa: PLR0913, PLR0917 - each parameter is one option of the command
     http_port: Annotated[int, typer.Option(help="Port of probes and metrics; 0 takes a free one.", min=0)] = 8080,
     log_level: Annotated[LogLevel, typer.Option(help="Least severe log lines that are written.")] = LogLevel.INFO,
 ) -> None:
-    """Keep fleets at their optimum until stopped."""
+    """Keep fleets at their optimum until stopped.
+
+    Every fleet's mode says how far it goes: Observe plans and writes nothing
+    but status, Advise shows what it would write, Enforce writes. Stopping it
+    leaves limits and weights as they are.
+
+    sluice run --namespace inference: the operator, with the kubeconfig at hand or in a pod.
+
+    sluice run --standalone FOLDER --out out: without an API server; status and plan are files below out.
+    Start envoy -c out/envoy/bootstrap.json beside it.
+    """
     import asyncio  # noqa: PLC0415 - sluice --help stays quick
 
     from sluice.control import logs  # noqa: PLC0415 - as above
@@ -56,7 +66,11 @@ def run(  # noqa: PLR0913, PLR0917 - each parameter is one option of the command
         settings = StandaloneSettings(
             manifests=standalone, out=out, address=http_address or "127.0.0.1", port=http_port
         )
-        asyncio.run(run_until_stopped(settings))
+        try:
+            asyncio.run(run_until_stopped(settings))
+        except OSError as error:
+            typer.echo(f"sluice: {error} (--out, or --http-address and --http-port)", err=True)
+            raise typer.Exit(code=1) from error
         return
     if out is not None:
         raise typer.BadParameter("--out belongs to --standalone", param_hint="--out")

@@ -46,7 +46,17 @@ def simulate(  # noqa: PLR0913, PLR0917 -- one argument per option of the comman
     output: Annotated[Shown, typer.Option("--output", "-o", help="What standard output gets.")] = Shown.TABLE,
     png: Annotated[Path | None, typer.Option(help="Folder for figures.")] = None,
 ) -> None:
-    """Simulate a fleet under several policies, at iteration level, with the same requests for each."""
+    """Simulate a fleet under several policies, at iteration level, with the same requests for each.
+
+    Prints value and good value (of answers that kept their promise) per second,
+    latencies per class, and how far the operator is from its own ideal.
+
+    sluice simulate -f crds/samples/two-class: synthetic traffic at the declared rates.
+
+    sluice simulate -f FOLDER --trace chat=chat.csv --trace code=code.jsonl: your traffic, a file a class.
+
+    sluice simulate -f FOLDER --policy chunked --policy timely --replicas a100=6: two policies on another fleet.
+    """
     from sluice.cli.simulate_answers import Request, run  # noqa: PLC0415 -- the engine loads only when it is used
 
     request = Request(

@@ -128,7 +128,10 @@ def _traces(request: Request) -> tuple[Trace, ...]:
     found = []
     for text in request.traces:
         name, _, path = text.rpartition("=")
-        trace = read_trace(Path(path), class_column=request.class_column)
+        try:
+            trace = read_trace(Path(path), class_column=request.class_column)
+        except OSError as error:
+            raise RequestError(f"--trace {text}: {path} cannot be read: {error.strerror}") from error
         trace = replace(trace, name=name) if name else trace
         found.append(trace if request.clusters is None else _clustered(trace, request.clusters))
     return tuple(found)

@@ -18,7 +18,7 @@ from sluice.api.validate import problems
 from sluice_profiling.grid import Range
 from sluice_profiling.measurement import Measurement, Point, read
 from sluice_profiling.report import conclude_raw
-from sluice_profiling.shape import SHAPES, Shape, UnsupportedShapeError, from_config
+from sluice_profiling.shape import SHAPES, Shape, UnsupportedShapeError, from_config, shape_of
 from sluice_profiling.timing import Patience, Timing
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -185,7 +185,13 @@ def test_a_hugging_face_configuration_gives_the_shape(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     path.write_text(json.dumps(CONFIG))
     assert from_config(path) == replace(SHAPES["llama-3.1-8b"], name="llama")
+    assert shape_of(str(path)) == from_config(path)
     assert from_config(path).parameters == pytest.approx(8.03e9, rel=0.01)
+
+
+def test_a_shape_that_is_neither_known_nor_a_file_is_told_with_those_there_are() -> None:
+    with pytest.raises(UnsupportedShapeError, match=r"llama: neither one of tiny, llama-3.1-8b"):
+        shape_of("llama")
 
 
 @pytest.mark.parametrize(
