@@ -7,14 +7,15 @@ traffic would follow its own limits down.
 
 Mean output lengths come from completed requests. After a change the short answers
 complete first, so the mean is biased low while the long ones are still running: a fleet
-that fills up with 2,500-token answers sees 450 tokens at first. The check is the time spent
-decoding over the answers completed, which counts what still runs; where no engine counts
-completions, Little's law, which is late by a stay (``_unbiased_output``).
+that fills up with 2,500-token answers sees 450 tokens at first. The time spent decoding over
+the answers completed counts what still runs, but is noise while few have completed; so it
+weighs as many answers as it counts, beside the completed ones' own mean, which weighs ten
+(``_weighed``). Where no engine counts completions, Little's law is the check, which is late
+by a stay (``_lengthened``).
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -27,9 +28,16 @@ from sluice.model.signal import GapReason, Sample, Signal, Source
 from sluice.model.snapshot import ClassSamples, Snapshot
 
 LARGEST_LENGTH_CORRECTION = 4.0
-"""The in-flight check may lengthen an output estimate by at most this factor."""
+"""The mean of the completed may be lengthened or shortened by at most this factor."""
+WEIGHT_OF_COMPLETED = 10.0
+"""The completed requests' mean length counts for so many answers beside the count that decoding time comes with.
+
+On simulated answers of 2,500 tokens the one is 10 to 15 % short even in a steady state, the
+other right within 2 %, and off by up to 80 % in a fleet's first minute. To take the longer of
+the two instead reads noise as length: 2 to 3 % too long, and near load 1 that rations.
+"""
 LENGTH_DISAGREEMENT = 1.25
-"""Below this ratio the two views of the output length agree (sampling noise)."""
+"""Without a count of completions: below this ratio the two views of the output length agree (sampling noise)."""
 LARGEST_WAIT_SHARE = 0.25
 """Where TTFT is a larger share of a request's stay, requests in flight are mostly a queue, with
 clients in it that leave before their first token: they speak of a backlog, not of lengths. A
@@ -128,26 +136,34 @@ def _class_demand(
 
 
 def _unbiased_output(output: Estimate, samples: Mapping[Signal, Sample], window_seconds: float) -> Estimate:
-    """The output length, lengthened where requests in flight say that answers are longer.
-
-    Only lengthened: the bias after a change is always towards short answers, and a plan
-    that believes in answers too long refuses a little early instead of drowning.
-    """
+    """The output length with what still runs taken into account, as far as the samples allow."""
     if output.source is Source.PRIOR:
         return output
-    implied, agreement = implied_by_completions(samples), LENGTH_DISAGREEMENT
     completed = samples.get(Signal.COMPLETED_RATE)
     if completed is None:
-        implied = implied_by_requests_in_flight(samples)
-    elif implied is not None:  # within one standard error of a count, both views agree
-        agreement = 1.0 + 1.0 / math.sqrt(max(1.0, completed.value * window_seconds))
-    if implied is None or implied < agreement * output.value:
-        return output
-    return Estimate(
-        value=min(implied, LARGEST_LENGTH_CORRECTION * output.value),
-        source=output.source,
-        age_seconds=output.age_seconds,
-    )
+        tokens = _lengthened(output.value, implied_by_requests_in_flight(samples))
+    else:
+        tokens = _weighed(output.value, implied_by_completions(samples), completed.value * window_seconds)
+    least, most = output.value / LARGEST_LENGTH_CORRECTION, output.value * LARGEST_LENGTH_CORRECTION
+    return Estimate(value=min(max(tokens, least), most), source=output.source, age_seconds=output.age_seconds)
+
+
+def _weighed(mean_of_completed: float, implied: float | None, answers: float) -> float:
+    """Both views, in tokens, by the answers that each stands for."""
+    if implied is None:
+        return mean_of_completed
+    return (WEIGHT_OF_COMPLETED * mean_of_completed + answers * implied) / (WEIGHT_OF_COMPLETED + answers)
+
+
+def _lengthened(mean_of_completed: float, implied: float | None) -> float:
+    """The length that Little's law tells where it is clearly the longer one.
+
+    Only lengthened: it is late by a stay, so after a tightening it would shorten, and a plan that
+    believes in answers too long refuses a little early instead of drowning.
+    """
+    if implied is None or implied < LENGTH_DISAGREEMENT * mean_of_completed:
+        return mean_of_completed
+    return implied
 
 
 def implied_by_completions(samples: Mapping[Signal, Sample]) -> float | None:

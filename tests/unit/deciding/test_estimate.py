@@ -163,9 +163,11 @@ class TestOutputLengthBias:
     @pytest.mark.parametrize(
         ("completed", "changed", "tokens"),
         [
-            pytest.param(3.0, {}, 1001.0, id="60 decoding over 3/s completed is 20 s, at 20 ms a token"),
-            pytest.param(6.6, {}, 440.0, id="within one standard error of the count nothing is changed"),
+            pytest.param(3.0, {}, (10 * 440 + 180 * 1001) / 190, id="60 decoding over 3/s is 20 s, at 20 ms a token"),
             pytest.param(0.5, {}, 1760.0, id="the correction is bounded"),
+            pytest.param(0.05, {"in_flight": 5.0}, (10 * 440 + 3 * 3001) / 13, id="three answers weigh little"),
+            pytest.param(60.0, {}, 110.0, id="so is a shorter length"),
+            pytest.param(10.0, {}, (10 * 440 + 600 * 301) / 610, id="after a tightening the completed are too long"),
             pytest.param(3.0, {"ttft": 20.0}, 440.0, id="most of what is in flight waits: it speaks of a queue"),
             pytest.param(3.0, {"in_flight": 1.9}, 440.0, id="too few in flight to judge"),
             pytest.param(0.0, {}, 440.0, id="nothing completed, nothing told"),
