@@ -18,7 +18,7 @@ from sluice.simulation.claims import Chart, Claim, Line, Table, verdict_of
 from sluice.simulation.instances import PAPER_8B, random_instance
 from sluice.simulation.measure import interval_of
 from sluice.simulation.network import Trial, TrialResult, run_trial, solved
-from sluice.simulation.published import base_agreement, panel_agreement
+from sluice.simulation.published import base_agreement, first_come_by_formula, panel_agreement
 
 Floats = NDArray[np.float64]
 Runner = Callable[[Sequence[Trial]], list[TrialResult]]
@@ -47,6 +47,11 @@ class Scale:
     """Horizon of the gates' panel."""
     gap_seeds: int
     token_seeds: int
+    goal_instances: tuple[tuple[int, int], ...]
+    """(replicas, instances per number of classes) of the default order's panels."""
+    side_instances: int
+    """The same for floors and for two binding rows."""
+    goal_seeds: int
 
 
 QUICK = Scale(
@@ -61,6 +66,9 @@ QUICK = Scale(
     gate_seconds=300.0,
     gap_seeds=4,
     token_seeds=5,
+    goal_instances=((20, 8),),
+    side_instances=3,
+    goal_seeds=1,
 )
 FULL = Scale(
     sizes=(5, 20, 50, 200, 500, 2000, 6000),
@@ -74,6 +82,9 @@ FULL = Scale(
     gate_seconds=900.0,
     gap_seeds=20,
     token_seeds=20,
+    goal_instances=((20, 100), (100, 100), (500, 100)),
+    side_instances=30,
+    goal_seeds=2,
 )
 
 CONVERGING = ("GG-SP", "HG-SP", "CG-SP", "GG-WSP", "GI-WSP", "XI-WSP", "FI-WSP")
@@ -169,11 +180,15 @@ def _is(result: TrialResult, name: str, n: int) -> bool:
     return result.trial.regime.name == name and result.trial.replicas == n
 
 
+def _instance_seeds(classes: int, scale: Scale) -> range:
+    return range(1000 * classes, 1000 * classes + scale.instances)
+
+
 def panel_trials(classes: int, replicas: int, scale: Scale, names: Iterable[str]) -> list[Trial]:
     """Random instances under every regime, with common random numbers."""
     trials = []
-    for number in range(scale.instances):
-        instance = random_instance(1000 * classes + number, classes)
+    for number, drawn in enumerate(_instance_seeds(classes, scale)):
+        instance = random_instance(drawn, classes)
         trials += [
             Trial(
                 instance=instance,
@@ -200,6 +215,9 @@ def baselines(run: Runner, scale: Scale) -> tuple[Claim, ...]:
     tables = tuple(_panel_table(cell, shares, scale) for cell, shares in panels.items())
     first = panels[scale.panel_classes[0], scale.panel_sizes[-1]]
     separate = _separate_panel(run, scale)
+    formula = {
+        classes: first_come_by_formula(classes, _instance_seeds(classes, scale)) for classes in scale.panel_classes
+    }
     return (
         _versus(
             "T3a",
@@ -226,7 +244,7 @@ def baselines(run: Runner, scale: Scale) -> tuple[Claim, ...]:
             separate["GF-WSP"] - separate["GI-WSP"],
             (),
         ),
-        panel_agreement(panels),
+        panel_agreement(panels, formula),
     )
 
 

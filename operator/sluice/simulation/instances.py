@@ -92,6 +92,10 @@ class Instance:
         offered = sum(c.rate * (c.output_tokens + kappa * c.prompt_tokens) for c in self.classes)
         return offered * self.solo_seconds / self.slots
 
+    def prefill_load(self) -> float:
+        """Offered use of the prefill row over its capacity."""
+        return sum(c.rate * c.prompt_tokens for c in self.classes) * self.pool.mixed_seconds / self.chunk_tokens
+
 
 PAPER_8B = Instance(
     classes=(
@@ -117,8 +121,10 @@ def random_instance(seed: int, classes: int) -> Instance:
     """
     source = np.random.Generator(np.random.Philox(key=seed))
     while True:
-        instance = Instance(
-            classes=tuple(
+        instance = _with_drawn_law(
+            source,
+            16,
+            tuple(
                 NetworkClass(
                     prompt_tokens=float(source.uniform(200, 3000)),
                     output_tokens=float(source.uniform(200, 3000)),
@@ -127,13 +133,42 @@ def random_instance(seed: int, classes: int) -> Instance:
                 )
                 for _ in range(classes)
             ),
-            slots=16,
-            chunk_tokens=256,
-            mixed_base_seconds=float(source.uniform(0.015, 0.02)),
-            per_token_seconds=float(source.uniform(1e-5, 1e-3)),
-            solo_seconds=1.0 / float(source.uniform(10, 50)),
-            prompt_price=0.1,
-            output_price=0.2,
         )
-        if instance.displacement() >= 0 and instance.pool.mixed_seconds > instance.solo_seconds:
+        if _is_regular(instance):
             return instance
+
+
+def wide_instance(seed: int, classes: int, slots: int) -> Instance:
+    """Lengths over two decades, short answers to long prompts among them, so that prefill may bind too.
+
+    Prompts of 100 to 10,000 and answers of 20 to 2,000 tokens, even in the logarithm; arrivals
+    that ask for one and a half to three times what one row can serve, shared out evenly.
+    """
+    source = np.random.Generator(np.random.Philox(key=seed))
+    while True:
+        lengths = np.exp(source.uniform(np.log((100.0, 20.0)), np.log((10_000.0, 2_000.0)), (classes, 2)))
+        load = float(source.uniform(1.5, 3.0))
+        unit = tuple(
+            NetworkClass(prompt_tokens=float(p), output_tokens=float(d), rate=1.0 / classes, abandonment_rate=0.1)
+            for p, d in lengths
+        )
+        instance = _with_drawn_law(source, slots, unit)
+        if _is_regular(instance):
+            return instance.scaled(load / max(instance.token_load(), instance.prefill_load()))
+
+
+def _with_drawn_law(source: np.random.Generator, slots: int, classes: tuple[NetworkClass, ...]) -> Instance:
+    return Instance(
+        classes=classes,
+        slots=slots,
+        chunk_tokens=256,
+        mixed_base_seconds=float(source.uniform(0.015, 0.02)),
+        per_token_seconds=float(source.uniform(1e-5, 1e-3)),
+        solo_seconds=1.0 / float(source.uniform(10, 50)),
+        prompt_price=0.1,
+        output_price=0.2,
+    )
+
+
+def _is_regular(instance: Instance) -> bool:
+    return instance.displacement() >= 0 and instance.pool.mixed_seconds > instance.solo_seconds

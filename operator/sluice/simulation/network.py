@@ -6,9 +6,11 @@ the same program that the operator solves.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sluice.model.demand import ClassDemand, Demand, Estimate
 from sluice.model.fleet import Charging, Fleet, WorkloadClass
@@ -19,11 +21,15 @@ from sluice.planning import Problem, plan
 from sluice.planning.promises import Promise
 from sluice.policy.admission import LaneTerms
 from sluice.policy.costs import costs_of
+from sluice.simulation.engine import settle_all
 from sluice.simulation.instances import POOL_NAME, Instance, NetworkClass
+from sluice.simulation.layout import Sim, State
 from sluice.simulation.measure import Measure, measure
 from sluice.simulation.regime import Fidelity, Guidance, Regime
 from sluice.simulation.run import Replicas, Setup, simulate
 from sluice.simulation.workload import ClassLoad, Exponential, Workload, generate
+
+Floats = NDArray[np.float64]
 
 
 class PlanningError(RuntimeError):
@@ -31,12 +37,17 @@ class PlanningError(RuntimeError):
 
 
 def solved(
-    instance: Instance, replicas: int, charging: Charging = Charging.BUNDLED, promises: tuple[Promise, ...] = ()
+    instance: Instance,
+    replicas: int,
+    charging: Charging = Charging.BUNDLED,
+    promises: tuple[Promise, ...] = (),
+    floor_share: float = 0.0,
 ) -> Plan:
-    """The planner's optimum for ``replicas`` replicas."""
+    """The planner's optimum for ``replicas`` replicas; ``floor_share`` of every class's arrivals is guaranteed."""
     fleet = Fleet(namespace="paper", name="network", charging=charging, pools=(instance.pool,))
     workloads = tuple(
-        _workload_class(instance, name, c) for name, c in zip(instance.names, instance.classes, strict=True)
+        _workload_class(instance, name, c, floor_share)
+        for name, c in zip(instance.names, instance.classes, strict=True)
     )
     demand = Demand(
         classes=tuple(
@@ -44,14 +55,14 @@ def solved(
         )
     )
     supply = PoolSupply(pool=POOL_NAME, ready=replicas, source=Source.PRIOR)
-    problem = replace(Problem.of(fleet, workloads, demand, (supply,)), promises=promises)
-    outcome = plan(problem, now=0.0)
+    problem = Problem.of(fleet, workloads, demand, (supply,))
+    outcome = plan(replace(problem, promises=(*problem.promises, *promises)), now=0.0)
     if outcome.plan is None:
         raise PlanningError(outcome.message)
     return outcome.plan
 
 
-def _workload_class(instance: Instance, name: str, c: NetworkClass) -> WorkloadClass:
+def _workload_class(instance: Instance, name: str, c: NetworkClass, floor_share: float) -> WorkloadClass:
     return WorkloadClass(
         name=name,
         prompt_token_price=instance.prompt_price,
@@ -60,6 +71,7 @@ def _workload_class(instance: Instance, name: str, c: NetworkClass) -> WorkloadC
         prior_prompt_tokens=c.prompt_tokens,
         prior_output_tokens=c.output_tokens,
         patience_seconds=1.0 / c.abandonment_rate if c.abandonment_rate > 0 else None,
+        guaranteed_share=floor_share,
     )
 
 
@@ -77,7 +89,9 @@ def _class_demand(name: str, c: NetworkClass, replicas: int) -> ClassDemand:
     )
 
 
-def guidance_of(instance: Instance, result: Plan, index: tuple[float, ...] | None = None) -> Guidance:
+def guidance_of(
+    instance: Instance, result: Plan, index: tuple[float, ...] | None = None, floor_share: float = 0.0
+) -> Guidance:
     """What the paper's policies take from a plan; ``index`` replaces the plan's order."""
     tau, solo = instance.pool.mixed_seconds, instance.solo_seconds
     lanes, split, on_solo, on_mixed = [], [], [], []
@@ -98,6 +112,7 @@ def guidance_of(instance: Instance, result: Plan, index: tuple[float, ...] | Non
                 mean_prompt_tokens=c.prompt_tokens,
                 value=instance.prompt_price * c.prompt_tokens + instance.output_price * c.output_tokens,
                 costs=costs_of(instance.pool, c.prompt_tokens, c.output_tokens),
+                floor_rate=floor_share * entry.arrival_rate,
             )
         )
     pool = result.pools[0]
@@ -137,6 +152,8 @@ class Trial:
     seed: int
     charging: Charging = Charging.BUNDLED
     index: tuple[float, ...] | None = None
+    floor_share: float = 0.0
+    """Share of every class's arrivals that is guaranteed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,17 +167,46 @@ class TrialResult:
     """Money per second and replica: mean value of a class times its rate, as equation (22) counts it."""
     bound: float
     """R* of the plan, per replica."""
+    served: tuple[float, ...]
+    """Share of the offered requests of each class that is decoded, by tokens."""
+    calm_value: float
+    """An estimate of the same expectation as ``value`` (bundled) with a third to two thirds of its noise: ``_calm``."""
 
     @property
     def share(self) -> float:
         """Value over the LP bound."""
         return self.value / self.bound
 
+    @property
+    def calm_share(self) -> float:
+        """The same with less noise: bundled charging only."""
+        return self.calm_value / self.bound
+
+
+class _Decoded:
+    """Output tokens decoded by class: at the end of the warm-up, and at the end of the run."""
+
+    def __init__(self) -> None:
+        self.counts: list[Floats] = []
+
+    def __call__(self, sim: Sim, now: float) -> None:
+        """Count what is done, and what the running answers have so far."""
+        settle_all(sim, now)
+        rows, replicas = sim.requests, sim.replicas
+        done = np.flatnonzero(rows["state"] == int(State.DONE))
+        where = np.nonzero(np.arange(sim.slots.shape[1]) < replicas["decodes"][:, None])
+        running = sim.slots["request"][where]
+        left = sim.slots["end"][where] - replicas["clock"][where[0]]
+        numbers = np.concatenate([done, running])
+        tokens = rows["output"][numbers] - np.concatenate([np.zeros(len(done)), left])
+        counts = np.bincount(rows["klass"][numbers], tokens, minlength=len(sim.lanes))
+        self.counts.append(counts.astype(np.float64))
+
 
 def run_trial(trial: Trial) -> TrialResult:
     """Plan, simulate and measure."""
     instance, n = trial.instance, trial.replicas
-    result = solved(instance, n, trial.charging)
+    result = solved(instance, n, trial.charging, floor_share=trial.floor_share)
     workload = workload_of(instance, n, horizon_seconds=trial.horizon_seconds, seed=trial.seed)
     setup = Setup(
         workload=workload,
@@ -169,14 +215,48 @@ def run_trial(trial: Trial) -> TrialResult:
         warmup_seconds=trial.warmup_seconds,
         seed=trial.seed,
     )
-    record = simulate(setup, trial.regime, guidance_of(instance, result, trial.index))
+    decoded = _Decoded()
+    guidance = guidance_of(instance, result, trial.index, trial.floor_share)
+    record = simulate(
+        setup, trial.regime, guidance, tick_seconds=trial.warmup_seconds or math.inf, on_tick=decoded, on_end=decoded
+    )
+    before = decoded.counts[0] if trial.warmup_seconds > 0.0 else 0.0
+    rates = (decoded.counts[-1] - before) / _means(instance, "output_tokens") / _measured_seconds(trial)
     return TrialResult(
         trial=trial,
         plan=result,
         measure=measure(record, instance.prices),
         value=_value(record.requests, trial) / n,
         bound=result.value_per_second / n,
+        served=tuple(rates / n / np.array([c.rate for c in instance.classes])),
+        calm_value=_calm(trial, result, record.requests, rates) / n,
     )
+
+
+def _measured_seconds(trial: Trial) -> float:
+    return trial.horizon_seconds - trial.warmup_seconds
+
+
+def _means(instance: Instance, field: str) -> Floats:
+    return np.array([getattr(c, field) for c in instance.classes], dtype=np.float64)
+
+
+def _calm(trial: Trial, result: Plan, requests: object, rates: Floats) -> float:
+    """Value per second by tokens decoded, less what the draw's own traffic was worth above or below the mean.
+
+    Lengths are exponential, so a class finishes at rate (tokens decoded per second) / D_i
+    whatever has finished so far: counting tokens in place of ends leaves the expectation and
+    drops the noise of ends. And tokens offered beyond their mean are worth the plan's marginal
+    value each: a control variate of expectation zero.
+    """
+    instance, rows = trial.instance, np.asarray(requests)
+    prompts, outputs = _means(instance, "prompt_tokens"), _means(instance, "output_tokens")
+    values = instance.prompt_price * prompts + instance.output_price * outputs
+    arrived = rows[rows["arrival"] >= trial.warmup_seconds]
+    offered = np.bincount(arrived["klass"], arrived["output"], minlength=len(outputs)) / outputs
+    surplus = offered / _measured_seconds(trial) - _means(instance, "rate") * trial.replicas
+    marginal = np.array([entry.marginal_value or 0.0 for entry in result.classes])
+    return float((values * rates).sum() - (marginal * surplus).sum())
 
 
 def _value(requests: object, trial: Trial) -> float:
@@ -191,4 +271,4 @@ def _value(requests: object, trial: Trial) -> float:
         total = prompt[prefilled].sum() + output[done].sum()
     else:
         total = (prompt + output)[done].sum()
-    return float(total / (trial.horizon_seconds - trial.warmup_seconds))
+    return float(total / _measured_seconds(trial))

@@ -21,6 +21,7 @@ from sluice.simulation.experiments import (
 from sluice.simulation.gap import gap_to_the_ideal
 from sluice.simulation.gate_panel import gates_on_fresh_traffic
 from sluice.simulation.network import Trial, TrialResult, run_trial
+from sluice.simulation.orders_in_the_network import orders_in_the_network
 from sluice.simulation.sensitivity import promises_and_sensitivity
 from sluice.simulation.structure import batch_sweep, closed_forms, prices_of_promises, separate_gate
 from sluice.simulation.tokens import conclusions_at_token_level
@@ -52,6 +53,7 @@ def steps(run: Runner, scale: Scale) -> tuple[Step, ...]:
         ("closed forms", lambda: (closed_forms(),)),
         ("convergence", lambda: convergence(run, scale)),
         ("baselines on random instances", lambda: baselines(run, scale)),
+        ("the default order in the network", lambda: orders_in_the_network(run, scale)),
         ("the SLI router", lambda: (split_router(run, scale),)),
         ("prices of promises", lambda: (prices_of_promises(),)),
         ("promises and sensitivity", promises_and_sensitivity),

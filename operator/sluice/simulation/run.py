@@ -86,8 +86,9 @@ def simulate(
     tick_seconds: float = math.inf,
     on_tick: Tick | None = None,
     on_start: Start | None = None,
+    on_end: Tick | None = None,
 ) -> Record:
-    """Run one policy over one workload to its horizon."""
+    """Run one policy over one workload to its horizon; ``on_end`` is called there."""
     sim = assemble(setup, regime, guidance)
     if on_start is not None:
         on_start(sim)
@@ -101,6 +102,8 @@ def simulate(
         if on_tick is not None and at < horizon:
             on_tick(sim, at)
     settle_all(sim, horizon)
+    if on_end is not None:
+        on_end(sim, horizon)
     wall = clock.perf_counter() - started
     run = sim.core[0]
     return Record(

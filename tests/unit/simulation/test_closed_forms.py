@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
+from sluice.simulation.catalogue import NETWORK
 from sluice.simulation.checks import abandonment_checks, delay_check
-from sluice.simulation.closed_forms import erlang_a, erlang_c_wait, fluid_wait
+from sluice.simulation.closed_forms import erlang_a, erlang_c_wait, first_come_share, fluid_wait
+from sluice.simulation.instances import PAPER_8B
+from sluice.simulation.network import Trial, run_trial
 
 
 def test_one_server_waits_as_m_m_1_does() -> None:
@@ -38,3 +42,29 @@ def test_fluid_wait_inverts_exponential_patience() -> None:
 def test_the_engine_agrees_with_m_m_c_and_with_abandonment() -> None:
     for check in (delay_check(horizon=6000.0), *abandonment_checks(horizon=3000.0)):
         assert check.agrees, check
+
+
+@pytest.mark.parametrize(
+    ("rates", "share"),
+    [
+        pytest.param((0.25, 0.25), 1.0, id="below load 1 everybody is served"),
+        pytest.param((0.5, 0.5), 292.144 / 297.716, id="305 offered at 1.0440 times the token row"),
+        pytest.param((1.0, 1.0), 292.144 / 429.94, id="twice the arrivals: all of class 1, the rest of class 0"),
+    ],
+)
+def test_first_come_earns_what_the_fluid_says(rates: tuple[float, float], share: float) -> None:
+    """The formula by hand: offered value, scaled to the token row, over the knapsack's; and a run beside it."""
+    classes = tuple(replace(c, rate=rate) for c, rate in zip(PAPER_8B.classes, rates, strict=True))
+    instance = replace(PAPER_8B, classes=classes)
+    assert first_come_share(instance) == pytest.approx(share, abs=2e-4)
+    found = run_trial(
+        Trial(
+            instance=instance,
+            replicas=50,
+            regime=NETWORK["FI-WSP"],
+            horizon_seconds=900.0,
+            warmup_seconds=300.0,
+            seed=1,
+        )
+    )
+    assert found.calm_share == pytest.approx(share, abs=0.01)
