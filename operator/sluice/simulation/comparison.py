@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from sluice.model.demand import ClassDemand, Demand, Estimate
+from sluice.model.demand import Demand
 from sluice.model.fleet import Fleet, WorkloadClass
 from sluice.model.plan import Plan
-from sluice.model.signal import Source
 from sluice.model.snapshot import PoolSupply
 from sluice.planning import Problem, plan
 from sluice.policy.admission import AdmissionPolicy
-from sluice.policy.costs import costs_of
 from sluice.policy.kernels import Late
 from sluice.policy.orders import BANDS, EARLIEST_DEADLINE, FIRST_COME, PRIORITY, TIMELY, promising, timely, with_reserve
 from sluice.simulation.actuated import (
@@ -32,6 +29,7 @@ from sluice.simulation.layout import Sim
 from sluice.simulation.measure import Measure, Prices, measure
 from sluice.simulation.regime import Fidelity, Guidance, Regime
 from sluice.simulation.run import Record, Replicas, Setup, simulate
+from sluice.simulation.told import Means, demand_of, guidance_of, prices_of
 from sluice.simulation.workload import ClassLoad, LogNormal, Workload, generate
 
 DEFAULT_REGIMES = (
@@ -139,15 +137,8 @@ def compare(scenario: Scenario, names: Sequence[str], progress: Progress = _sile
     """Run every named policy on the scenario's requests."""
     regimes = regimes_for(scenario, with_ideals(names))
     planned = _plan(scenario)
-    prices = tuple(
-        Prices(
-            prompt_token=entry.prompt_token_price,
-            output_token=entry.output_token_price,
-            promise_seconds=entry.ttft_promise_seconds or math.inf,
-        )
-        for entry in scenario.classes
-    )
-    guidance = _guidance(scenario, planned)
+    prices = prices_of(scenario.classes)
+    guidance = guidance_of(planned, scenario.classes, Means.of(scenario.workload), scenario.fleet.pools[0])
     entries = tuple(_entry(scenario, regime, guidance, planned, prices, progress) for regime in regimes)
     return Comparison(scenario=scenario, plan=planned, prices=prices, entries=entries)
 
@@ -210,25 +201,7 @@ def _setup(scenario: Scenario, regime: Regime) -> Setup:
 
 def true_demand(scenario: Scenario) -> Demand:
     """The traffic as it is: its own rates and mean lengths."""
-    load = scenario.workload
-    rates, prompts, works, outputs = load.rates(), load.means("prompt"), load.means("work"), load.means("output")
-
-    def given(value: float) -> Estimate:
-        return Estimate(value=float(value), source=Source.OVERRIDE)
-
-    return Demand(
-        classes=tuple(
-            ClassDemand(
-                name=entry.name,
-                rate=given(rates[i]),
-                prompt_tokens=given(max(1.0, prompts[i])),
-                uncached_prompt_tokens=given(works[i]),
-                output_tokens=given(max(1.0, outputs[i])),
-                patience_seconds=entry.patience_seconds,
-            )
-            for i, entry in enumerate(scenario.classes)
-        )
-    )
+    return demand_of(scenario.classes, Means.of(scenario.workload))
 
 
 def _plan(scenario: Scenario) -> Plan:
@@ -237,21 +210,3 @@ def _plan(scenario: Scenario) -> Plan:
     if outcome.plan is None:
         raise ComparisonError(outcome.message)
     return outcome.plan
-
-
-def _guidance(scenario: Scenario, planned: Plan) -> Guidance:
-    """What a gate is told: the plan, and what a request of mean lengths is worth and takes."""
-    load, classes = scenario.workload, scenario.classes
-    works, prompts, outputs = load.means("work"), load.means("prompt"), load.means("output")
-    pool = scenario.fleet.pools[0]
-    return Guidance.of_plan(
-        planned,
-        promises={entry.name: entry.ttft_promise_seconds for entry in classes if entry.ttft_promise_seconds},
-        prompts={entry.name: float(works[i]) for i, entry in enumerate(classes)},
-        values={
-            entry.name: float(entry.prompt_token_price * prompts[i] + entry.output_token_price * outputs[i])
-            for i, entry in enumerate(classes)
-        },
-        costs={entry.name: costs_of(pool, float(works[i]), float(outputs[i])) for i, entry in enumerate(classes)},
-        floors={entry.name: entry.guaranteed_share for entry in classes},
-    )

@@ -15,7 +15,6 @@ from functools import cache
 
 import numpy as np
 
-from sluice.model.demand import ClassDemand, Demand, Estimate
 from sluice.model.fleet import (
     DataPlane,
     DataPlaneKind,
@@ -33,12 +32,12 @@ from sluice.model.signal import Source
 from sluice.model.snapshot import PoolSupply
 from sluice.planning import Problem, plan
 from sluice.policy.admission import AdmissionPolicy
-from sluice.policy.costs import costs_of
 from sluice.simulation.catalogue import live_gate
 from sluice.simulation.layout import Sight, State
 from sluice.simulation.measure import Prices
 from sluice.simulation.regime import Fidelity, Guidance
 from sluice.simulation.run import Record, Replicas, Setup, simulate
+from sluice.simulation.told import Means, demand_of, guidance_of, prices_of
 from sluice.simulation.workload import Arrivals, ClassLoad, LogNormal, Workload, generate
 
 LAW = IterationLaw(
@@ -178,14 +177,7 @@ class World:
     @property
     def prices(self) -> tuple[Prices, ...]:
         """Of the classes, in order."""
-        return tuple(
-            Prices(
-                prompt_token=entry.prompt_token_price,
-                output_token=entry.output_token_price,
-                promise_seconds=entry.ttft_promise_seconds or math.inf,
-            )
-            for entry in self.classes
-        )
+        return prices_of(self.classes)
 
     def run(self, policy: AdmissionPolicy, sight: Sight = Sight.ENDS) -> Record:
         """One gate on the world's requests."""
@@ -234,25 +226,16 @@ def world_with(
 ) -> World:
     """Given requests; plan and gate are told their own rates and means, but for the cell's error."""
     sign = np.where(np.arange(len(classes)) % 2 == 0, 1.0, -1.0) * cell.error
-    rates = load.rates() * (1.0 + sign)
-    prompts, works = load.means("prompt") * (1.0 - sign), load.means("work") * (1.0 - sign)
-    outputs = load.means("output") * (1.0 - np.roll(sign, 1))
-    planned = _plan(classes, cell.pool, cell.replicas, rates, prompts, works, outputs)
+    true = Means.of(load)
+    told = Means(
+        rates=true.rates * (1.0 + sign),
+        prompts=true.prompts * (1.0 - sign),
+        works=true.works * (1.0 - sign),
+        outputs=true.outputs * (1.0 - np.roll(sign, 1)),
+    )
+    planned = _plan(classes, cell.pool, cell.replicas, told)
     if planned is None:
         raise ValueError(f"cell {cell.name} has no plan")
-    values = [
-        float(entry.prompt_token_price * prompts[i] + entry.output_token_price * outputs[i])
-        for i, entry in enumerate(classes)
-    ]
-    names = [entry.name for entry in classes]
-    guidance = Guidance.of_plan(
-        planned,
-        promises={entry.name: entry.ttft_promise_seconds for entry in classes if entry.ttft_promise_seconds},
-        prompts=dict(zip(names, works.tolist(), strict=True)),
-        values=dict(zip(names, values, strict=True)),
-        costs={name: costs_of(cell.pool, float(works[i]), float(outputs[i])) for i, name in enumerate(names)},
-        floors={entry.name: entry.guaranteed_share for entry in classes},
-    )
     return World(
         cell=cell,
         classes=classes,
@@ -264,7 +247,7 @@ def world_with(
             seed=seed,
             round_trip_seconds=ROUND_TRIP_SECONDS,
         ),
-        guidance=guidance,
+        guidance=guidance_of(planned, classes, told, cell.pool),
         plan=planned,
         prefill_seconds_per_token=cell.pool.mixed_seconds / cell.pool.chunk_tokens * (1.0 - cell.error),
     )
@@ -290,37 +273,14 @@ def largest_served(traffic: str, pool: Pool = POOL, replicas: int = 4) -> float:
     low, high = 0.0, 1e4
     for _ in range(40):
         middle = (low + high) / 2
-        found = _plan(classes, pool, replicas, shares * middle, prompts, prompts, outputs)
+        means = Means(rates=shares * middle, prompts=prompts, works=prompts, outputs=outputs)
+        found = _plan(classes, pool, replicas, means)
         served = found is not None and not any(entry.rationed for entry in found.classes)
         low, high = (middle, high) if served else (low, middle)
     return low
 
 
-def _plan(
-    classes: Sequence[WorkloadClass],
-    pool: Pool,
-    replicas: int,
-    rates: np.ndarray[tuple[int, ...], np.dtype[np.float64]],
-    prompts: np.ndarray[tuple[int, ...], np.dtype[np.float64]],
-    works: np.ndarray[tuple[int, ...], np.dtype[np.float64]],
-    outputs: np.ndarray[tuple[int, ...], np.dtype[np.float64]],
-) -> Plan | None:
-    """The plan for these rates and means; None where there is none."""
-
-    def given(value: float) -> Estimate:
-        return Estimate(value=float(value), source=Source.OVERRIDE)
-
-    demand = Demand(
-        classes=tuple(
-            ClassDemand(
-                name=entry.name,
-                rate=given(rates[i]),
-                prompt_tokens=given(max(1.0, prompts[i])),
-                uncached_prompt_tokens=given(works[i]),
-                output_tokens=given(max(1.0, outputs[i])),
-                patience_seconds=entry.patience_seconds,
-            )
-            for i, entry in enumerate(classes)
-        )
-    )
+def _plan(classes: Sequence[WorkloadClass], pool: Pool, replicas: int, means: Means) -> Plan | None:
+    """The plan for these rates and lengths; None where there is none."""
+    demand = demand_of(classes, means)
     return plan(Problem.of(fleet_of(pool), tuple(classes), demand, supplies_of(pool, replicas)), now=0.0).plan
