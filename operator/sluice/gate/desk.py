@@ -7,9 +7,9 @@ effects are carried out, and only then the next one is.
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import Callable, Iterable
+from json.encoder import encode_basestring_ascii as _quoted
 
 from sluice.gate.decision_log import DecisionLog, wall_clock
 from sluice.gate.engines import Reading
@@ -44,15 +44,19 @@ class Desk:
         """Where spans of waits go; None: nowhere."""
         self._log = log
 
-    async def admit(self, request: Request) -> Refusal | None:
-        """Return when ``request`` may go (None) or shall be refused; cancelled where its client goes away."""
+    def arrive(self, request: Request) -> Refusal | None:
+        """A request came; unless it is refused, it may go, or its phase says that it waits."""
         self.meters.arrived(request)
-        self._carry_out(self.gate.on_arrival(request, request.arrival))
-        if request.phase is Phase.WAITING:
-            ticket: Ticket = asyncio.get_running_loop().create_future()
-            request.ticket = ticket
-            return await ticket
-        return request.ticket if isinstance(request.ticket, Refusal) else None
+        effects = self.gate.on_arrival(request, request.arrival)
+        self._carry_out(effects)
+        return next((one for one in effects.refusals if one.request is request), None) if effects.refusals else None
+
+    @staticmethod
+    def wait(request: Request) -> Ticket:
+        """What tells when a request that waits may go (None) or shall be refused."""
+        ticket: Ticket = asyncio.get_running_loop().create_future()
+        request.ticket = ticket
+        return ticket
 
     def first_token(self, request: Request) -> None:
         """The first chunk of the answer's body came back."""
@@ -121,9 +125,7 @@ class Desk:
     @staticmethod
     def _wake(request: Request, word: Refusal | None) -> None:
         ticket = request.ticket
-        if ticket is None:
-            request.ticket = word
-        elif isinstance(ticket, asyncio.Future) and not ticket.done():
+        if isinstance(ticket, asyncio.Future) and not ticket.done():
             ticket.set_result(word)
 
     def _record(self, request: Request, outcome: str, retry_after: float | None = None) -> None:
@@ -138,7 +140,7 @@ class Desk:
         waited = ((request.started or self.clock()) - request.arrival) * 1000.0
         charged = f'"{engine.terms.name}","engineUnfinishedTokens":{engine.unfinished_tokens:.0f}' if engine else "null"
         self._log.add(
-            f'{{"id":{json.dumps(request.request_id)},"time":{wall_clock():.3f},"class":"{request.lane}",'
+            f'{{"id":{_quoted(request.request_id)},"time":{wall_clock():.3f},"class":"{request.lane}",'
             f'"outcome":"{outcome}","waitedMs":{waited:.1f},"promptTokens":{request.prompt_tokens:.0f},'
             f'"late":{_WORDS[request.late]},"attempt":{request.attempt},"plan":"{terms.plan_id}",'
             f'"policy":"{terms.policy.name}","holds":{_WORDS[self.gate.holds and request.gated]},'

@@ -25,7 +25,7 @@ from sluice.gate import wire
 from sluice.gate.desk import Desk
 from sluice.gate.keys import KeySource
 from sluice.gate.lanes import Lane
-from sluice.gate.request import Refusal, Request
+from sluice.gate.request import Phase, Refusal, Request
 from sluice.gate.retries import KEY_HEADER, RETRY_HEADERS, Attempts
 from sluice.gate.tracing import TRACEPARENT
 from sluice.model.gate import (
@@ -40,7 +40,7 @@ from sluice.model.gate import (
 HEALTH_METHOD = "/grpc.health.v1.Health/Check"
 SERVING = b"\x08\x01"
 """HealthCheckResponse{status: SERVING} (https://github.com/grpc/grpc/blob/master/doc/health-checking.md)."""
-SERVICE = "envoy.service.ext_proc.v3.ExternalProcessor"
+METHOD = "/envoy.service.ext_proc.v3.ExternalProcessor/Process"
 UNGATED_PATHS = frozenset({"/health", "/ping", "/metrics", "/version", "/v1/models", "/load"})
 """Probes and listings: they start no prefill."""
 _WANTED = frozenset({":method", ":path", "content-length", REQUEST_ID_HEADER, KEY_HEADER, *RETRY_HEADERS})
@@ -60,7 +60,9 @@ class Processor(grpc.GenericRpcHandler):  # type: ignore[misc] # grpc is untyped
         self._ungated = ungated
         self._anonymous = 0
         self._attempts = Attempts()
-        self._handler = grpc.stream_stream_rpc_method_handler(
+        # A method with one answer, by which gRPC sends the last answer and the end of the stream in one batch of
+        # work; the answers before it are written as they come. On the wire both are the same.
+        self._handler = grpc.stream_unary_rpc_method_handler(
             self._process,
             request_deserializer=messages.ProcessingRequest.FromString,
             response_serializer=None,  # answers are built as bytes
@@ -69,7 +71,7 @@ class Processor(grpc.GenericRpcHandler):  # type: ignore[misc] # grpc is untyped
 
     def service(self, details: grpc.HandlerCallDetails) -> Any:
         """The method that Envoy calls per request, and the one it asks whether we live."""
-        if details.method == f"/{SERVICE}/Process":
+        if details.method == METHOD:
             return self._handler
         return self._health if details.method == HEALTH_METHOD else None
 
@@ -77,32 +79,36 @@ class Processor(grpc.GenericRpcHandler):  # type: ignore[misc] # grpc is untyped
         """grpc.health.v1: SERVING for as long as this process turns."""
         return SERVING
 
-    async def _process(self, _requests: Any, context: grpc.aio.ServicerContext) -> None:
+    async def _process(self, _requests: Any, context: grpc.aio.ServicerContext) -> bytes:
+        """One request, from its headers to its first token; returns the last answer."""
         message = await context.read()
         if message is grpc.aio.EOF:
-            return
+            return wire.NOTHING
         request = None if self._desk.killed else self._request(message)
         if request is None:
             if self._desk.killed:
                 self._desk.meters.bypassed["KillSwitch"] += 1
-            await context.write(wire.CONTINUE)
-            return
+            return wire.CONTINUE
+        del message  # thousands may wait
         try:
-            refusal = await self._desk.admit(request)
+            refusal = self._desk.arrive(request)
+            if request.phase is Phase.WAITING:
+                refusal = await self._desk.wait(request)
             if refusal is not None:
-                await context.write(refused(refusal))
-                return
+                return refused(refusal)
             await context.write(self._let_go(request))
             message = await context.read()
             if message is not grpc.aio.EOF and message.HasField("response_headers"):
                 # Envoy Gateway sends them too; engines send headers before the first token.
-                await context.write(wire.answer_with(self._marks(request), request.request_id))
+                answer = wire.answer_with(self._marks(request), request.request_id)
                 if message.response_headers.end_of_stream:
-                    return
+                    return answer
+                await context.write(answer)
                 message = await context.read()
-            if message is not grpc.aio.EOF:
-                self._desk.first_token(request)
-                await context.write(wire.BODY_CONTINUE)
+            if message is grpc.aio.EOF:
+                return wire.NOTHING
+            self._desk.first_token(request)
+            return wire.BODY_CONTINUE
         finally:
             self._desk.over(request)
 
@@ -205,19 +211,16 @@ def _wanted(fairness: KeySource | None, affinity: KeySource | None, *, traced: b
 
 def _headers(message: messages.ProcessingRequest, wanted: frozenset[str]) -> dict[str, str]:
     """The few headers that matter here; the last one of a name counts."""
-    found = {}
-    for field in message.request_headers.headers.headers:
-        key = field.key
-        if key in wanted:
-            found[key] = (field.raw_value or field.value.encode()).decode("utf-8", "replace")
-    return found
+    found = {key: field for field in message.request_headers.headers.headers if (key := field.key) in wanted}
+    return {key: field.raw_value.decode("utf-8", "replace") or field.value for key, field in found.items()}
 
 
 def _route(message: messages.ProcessingRequest) -> str:
     """The route's name from the attributes that Envoy was asked to send."""
-    for group in message.attributes.values():
-        if ROUTE_ATTRIBUTE in group.fields:
-            return str(group.fields[ROUTE_ATTRIBUTE].string_value)
+    groups = message.attributes
+    for name in groups:
+        if route := groups[name].fields[ROUTE_ATTRIBUTE].string_value:
+            return str(route)
     return ""
 
 
@@ -226,6 +229,7 @@ async def serve(handlers: Iterable[grpc.GenericRpcHandler], address: str) -> tup
     server = grpc.aio.server(
         options=[
             ("grpc.so_reuseport", 0),
+            ("grpc.minimal_stack", 1),
             ("grpc.keepalive_permit_without_calls", 1),
             ("grpc.http2.min_recv_ping_interval_without_data_ms", 100),  # Envoy asks every second whether we live
             ("grpc.http2.max_ping_strikes", 0),

@@ -15,7 +15,9 @@ from envoy.service.ext_proc.v3 import external_processor_pb2 as messages
 
 from sluice.model.gate import OWN_HEADERS, REQUEST_ID_HEADER
 
-BODY_CONTINUE = messages.ProcessingResponse(response_body=messages.BodyResponse()).SerializeToString()
+BODY_CONTINUE: bytes = messages.ProcessingResponse(response_body=messages.BodyResponse()).SerializeToString()
+NOTHING = b""
+"""To who has already gone."""
 _REQUEST_HEADERS = messages.ProcessingResponse.REQUEST_HEADERS_FIELD_NUMBER
 _RESPONSE_HEADERS = messages.ProcessingResponse.RESPONSE_HEADERS_FIELD_NUMBER
 _RESPONSE = messages.HeadersResponse.RESPONSE_FIELD_NUMBER
@@ -25,6 +27,7 @@ _REMOVE = messages.HeaderMutation.REMOVE_HEADERS_FIELD_NUMBER
 _LENGTH_DELIMITED = 2
 
 
+@lru_cache(maxsize=4096)
 def let_go(fields: tuple[tuple[str, str], ...], remove: tuple[str, ...] = ()) -> bytes:
     """Let a request go with ``fields`` as headers and without the headers in ``remove``."""
     changes = [_setting(name, value) for name, value in fields] + [_removal(name) for name in remove]

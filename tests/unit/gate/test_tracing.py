@@ -85,9 +85,9 @@ async def test_a_collector_hears_how_long_a_request_waited_and_what_became_of_it
     assert tracer
     desk = desk_with(tracer)
     now = desk.clock()
-    assert await desk.admit(request(1, arrival=now - 0.25, trace=SAMPLED)) is None
-    assert await desk.admit(request(2, "shut", arrival=now, trace=SAMPLED)) is not None
-    assert await desk.admit(request(3, arrival=now)) is None
+    assert desk.arrive(request(1, arrival=now - 0.25, trace=SAMPLED)) is None
+    assert desk.arrive(request(2, "shut", arrival=now, trace=SAMPLED)) is not None
+    assert desk.arrive(request(3, arrival=now)) is None
     sending = asyncio.create_task(tracer.run())
     message = await heard.get()
     sending.cancel()
