@@ -6,12 +6,12 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import pytest
 from tests.controlplane.admin import Admin
-from tests.controlplane.cluster import ControlPlane, wait_until
-from tests.controlplane.crds import gateway_definitions
+from tests.controlplane.cluster import ControlPlane
+from tests.controlplane.crds import gateway_definitions, install
 from tests.controlplane.operator_process import OperatorProcess
 from tests.controlplane.programs import find
 from typer.testing import CliRunner
@@ -45,21 +45,10 @@ def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlP
         admin = Admin(plane)
         for path in sorted((ROOT / "crds").glob("*.yaml")):
             admin.apply_file(path)
-        for definition in definitions:
-            admin.apply(definition)
-        wait_until(lambda: _all_served(admin), "all definitions are served")
+        install(admin, definitions)
         yield plane
     finally:
         plane.stop()
-
-
-def _all_served(admin: Admin) -> bool:
-    return all(map(_is_established, admin.all("CustomResourceDefinition")))
-
-
-def _is_established(definition: dict[str, Any]) -> bool:
-    conditions = definition.get("status", {}).get("conditions") or ()
-    return any(entry["type"] == "Established" and entry["status"] == "True" for entry in conditions)
 
 
 @pytest.fixture(scope="session")

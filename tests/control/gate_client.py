@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,6 +19,7 @@ from sluice.model.gate import ENDPOINT_HEADER, PLAN_HEADER
 REPLICA_PORT = 9101
 GATE_HTTP_PORT = 9003
 PROMPT = b"word" * 600
+NO_HEADERS: Mapping[str, str] = {}
 Sent = Future[int]
 
 
@@ -131,19 +133,26 @@ def planned() -> str:
     return ""
 
 
-def ask(name: str, tag: str, prompt: bytes = PROMPT) -> int:
+def ask(name: str, tag: str, prompt: bytes = PROMPT, headers: Mapping[str, str] = NO_HEADERS) -> int:
     """The answer's status for one request of a class; 0 where there was none."""
+    return asked(name, tag, prompt, headers)[0]
+
+
+def asked(
+    name: str, tag: str, prompt: bytes = PROMPT, headers: Mapping[str, str] = NO_HEADERS
+) -> tuple[int, dict[str, str]]:
+    """Status and headers of the answer."""
     request = urllib.request.Request(
         f"http://127.0.0.1:{LISTENER_PORT}/v1/completions",
         data=prompt,
-        headers={"x-model": name, "x-tag": tag, "content-type": "application/json"},
+        headers={"x-model": name, "x-tag": tag, "content-type": "application/json", **headers},
     )
     try:
         with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310 - loopback
             answer.read()
-            return int(answer.status)
+            return int(answer.status), {key.lower(): value for key, value in answer.headers.items()}
     except urllib.error.HTTPError as error:
         with error:
-            return error.code
+            return error.code, {}
     except OSError:
-        return 0
+        return 0, {}

@@ -15,12 +15,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tests.control import gate_outages, gate_placement
+from tests.control import gate_outages, gate_placement, gate_signals
 from tests.control.fleets import PROFILE, fleet, workload
 from tests.control.gate_client import GATE_HTTP_PORT, REPLICA_PORT, Replica, ask, backend, gated, metrics, planned, send
 from tests.controlplane.admin import Admin
 from tests.controlplane.cluster import ControlPlane, wait_until
-from tests.controlplane.crds import gateway_definitions
+from tests.controlplane.crds import gateway_definitions, install
 from tests.controlplane.envoy_gateway import EnvoyGateway, enter
 from tests.controlplane.operator_process import OperatorProcess
 
@@ -45,13 +45,13 @@ def main(folder: Path) -> None:
         admin = Admin(plane)
         for path in sorted((ROOT / "crds").glob("*.yaml")):
             admin.apply_file(path)
-        for definition in gateway_definitions():
-            admin.apply(definition)
+        install(admin, gateway_definitions())
         gateway.start(admin)
         for document in declarations():
             admin.apply(document)
+        gate_signals.report_ends(admin)
 
-        # The gate first: Envoy asks a cluster without traffic for its health but once a minute.
+        # The gate first: what finds none there passes, which the scenario's order would show.
         def start_gate(name: str) -> subprocess.Popen[bytes]:
             gate = plane.processes.start(name, gate_command(folder / "kubeconfig-admin"))
             wait_until(lambda: bool(metrics()), "the gate answers", timeout_seconds=60)
@@ -59,9 +59,12 @@ def main(folder: Path) -> None:
 
         gate = start_gate("gate")
         operator.start()
-        seen = observe(admin, replica, operator)
+        seen = observe(admin, replica)
+        seen["signals"] = gate_signals.observe(admin, replica)
+        seen["afterOperator"] = without_the_operator(replica, operator)
         # The operator is gone: everything that follows happens without it.
         seen["killed"] = gate_outages.kill(replica, gate)
+        seen["stripped"] = gate_signals.strip(admin, replica)
         seen["frozen"] = gate_outages.freeze(replica, start_gate("second gate"))
         seen["placed"] = gate_placement.place(admin, replica, operator, start_gate)
         sys.stdout.write(json.dumps(seen, indent=2))
@@ -121,7 +124,7 @@ def declarations() -> list[dict[str, Any]]:
     ]
 
 
-def observe(admin: Admin, replica: Replica, operator: OperatorProcess) -> dict[str, Any]:
+def observe(admin: Admin, replica: Replica) -> dict[str, Any]:
     """Ask through Envoy, and let the replica answer one by one."""
     admin.wait_for("InferenceFleet", "fleet", "Programmed", "True")
     pool = ThreadPoolExecutor(CLIENTS)
@@ -148,19 +151,23 @@ def observe(admin: Admin, replica: Replica, operator: OperatorProcess) -> dict[s
     order, most, plans = list(replica.arrived), replica.most, sorted(replica.plans - {""})
     replica.let_go(2)
     answers = [one.result(20) for one in sent]
-
-    operator.kill()
-    alone = send(pool, [("full", "after the operator")])
-    replica.let_go(1)
     return {
         "plan": plan,
         "plansSeen": plans,
         "order": order,
         "answers": answers,
         "heldAtOnce": most,
-        "afterOperator": alone[0].result(20),
         "policy": admin.get("EnvoyExtensionPolicy", "full")["status"]["ancestors"][0]["conditions"],
     }
+
+
+def without_the_operator(replica: Replica, operator: OperatorProcess) -> int:
+    """End the operator; the status of a request afterwards."""
+    operator.kill()
+    replica.hold()
+    (alone,) = send(ThreadPoolExecutor(1), [("full", "after the operator")])
+    replica.let_go(1)
+    return alone.result(20)
 
 
 def _has_started(replica: Replica, count: int) -> bool:

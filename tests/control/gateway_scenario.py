@@ -20,7 +20,7 @@ from typing import Any
 from tests.control.fleets import PROFILE, fleet, workload
 from tests.controlplane.admin import Admin
 from tests.controlplane.cluster import ControlPlane, wait_until
-from tests.controlplane.crds import gateway_definitions
+from tests.controlplane.crds import gateway_definitions, install
 from tests.controlplane.envoy_gateway import LISTENER_PORT, EnvoyGateway, enter
 from tests.controlplane.operator_process import OperatorProcess
 
@@ -45,8 +45,7 @@ def main(folder: Path) -> None:
         admin = Admin(plane)
         for path in sorted((ROOT / "crds").glob("*.yaml")):
             admin.apply_file(path)
-        for definition in gateway_definitions():
-            admin.apply(definition)
+        install(admin, gateway_definitions())
         gateway.start(admin)
         operator.start()
         sys.stdout.write(json.dumps(observe(admin), indent=2))

@@ -10,9 +10,12 @@ from typing import Any
 
 import pytest
 from tests.control.conftest import NEEDED, absent
+from tests.control.gate_signals import FORGED, SHARING
 from tests.controlplane import envoy_gateway
 from tests.controlplane.crds import gateway_definitions
 from tests.controlplane.programs import find
+
+from sluice.model.gate import WAITED_HEADER
 
 pytestmark = [pytest.mark.controlplane, pytest.mark.timeout(300)]
 
@@ -57,12 +60,49 @@ def test_the_gate_goes_on_without_the_operator(seen: dict[str, Any]) -> None:
     assert seen["afterOperator"] == 200
 
 
-def test_new_requests_pass_a_frozen_gate_and_nobody_is_lost(seen: dict[str, Any]) -> None:
-    """Its health check keeps new requests away; what waits goes when the pod is ended, as liveness probes do."""
+def test_a_client_reads_how_long_it_waited_and_under_which_plan(seen: dict[str, Any]) -> None:
+    """Whatever it had written there itself."""
+    headers = seen["signals"]["headers"]
+    assert headers["status"] == 200
+    assert 0 < int(headers["got"]["x-sluice-waited-ms"]) < int(FORGED[WAITED_HEADER])
+    assert headers["got"]["x-sluice-plan"] == seen["plan"]
+    assert headers["got"]["x-request-id"]
+    assert headers["reached"] == [seen["plan"]], "what it wrote does not reach the engine either"
+    assert headers["placed"] == [""]
+
+
+def test_a_verified_claim_is_a_fairness_key_and_what_a_client_writes_is_none(seen: dict[str, Any]) -> None:
+    claims = seen["signals"]["claims"]
+    assert claims["order"] == ["a1", "a2", "b1", "a3", "a4", "a5"], "the second tenant's first goes before a third"
+    assert claims["forged"] == 401
+
+
+def test_the_access_log_tells_when_answers_are_over(seen: dict[str, Any]) -> None:
+    assert seen["signals"]["ends"] == {"during": 2, "after": 0}
+
+
+def test_classes_that_share_a_users_route_are_told_by_its_rules(seen: dict[str, Any]) -> None:
+    """And their first tokens bear the cluster that Envoy counts them by."""
+    counted = seen["signals"]["rules"]
+    for place, name in enumerate(SHARING, start=1):
+        cluster = f"httproute/default/shared/rule/{place}"
+        assert counted[f'sluice_gate_ttft_seconds_count{{class="{name}",proxy_cluster="{cluster}"}}'] >= 1
+    assert len(counted) == len(SHARING)
+
+
+def test_forged_headers_are_taken_out_at_the_edge_while_the_gate_is_gone(seen: dict[str, Any]) -> None:
+    """Or they would reach the engines, and name them."""
+    assert seen["stripped"]["before"]
+
+
+def test_everything_passes_a_frozen_gate_within_seconds_and_nobody_is_lost(seen: dict[str, Any]) -> None:
+    """On a route that is a minute old, and without anybody ending the gate."""
     frozen = seen["frozen"]
-    assert set(frozen["answers"]) == {"200"}
+    assert frozen["answers"] == {"200": 43}
     assert frozen["heldBefore"] == 2
     assert frozen["heldBefore"] < frozen["heldAtMost"] <= FENCE
+    assert frozen["passedAfterSeconds"] < 10, "two seconds on a machine that is not shared"
+    assert frozen["allAfterSeconds"] < 30
 
 
 def test_a_gate_killed_with_2000_waiting_loses_nobody_and_floods_nobody(seen: dict[str, Any]) -> None:

@@ -25,6 +25,9 @@ PLURALS = {
     "Gateway": "gateways",
     "GatewayClass": "gatewayclasses",
     "EnvoyProxy": "envoyproxies",
+    "SecurityPolicy": "securitypolicies",
+    "ClientTrafficPolicy": "clienttrafficpolicies",
+    "InferenceObjective": "inferenceobjectives",
     "Backend": "backends",
     "ConfigMap": "configmaps",
     "Secret": "secrets",
@@ -45,6 +48,8 @@ VERSIONS = {
     "Gateway": "gateway.networking.k8s.io/v1",
     "BackendTrafficPolicy": "gateway.envoyproxy.io/v1alpha1",
     "EnvoyExtensionPolicy": "gateway.envoyproxy.io/v1alpha1",
+    "EnvoyProxy": "gateway.envoyproxy.io/v1alpha1",
+    "InferenceObjective": "inference.networking.x-k8s.io/v1alpha2",
     "CustomResourceDefinition": "apiextensions.k8s.io/v1",
 }
 """What is not here is in the core group, version v1."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import yaml
+from tests.controlplane.admin import Admin
+from tests.controlplane.cluster import wait_until
 from tests.controlplane.programs import module_folder
 
 MODULE = "github.com/envoyproxy/gateway"
@@ -25,3 +27,15 @@ def gateway_definitions() -> Iterator[dict[str, Any]]:
         for document in yaml.load_all(text, Loader=yaml.CSafeLoader):
             if document and document.get("kind") == "CustomResourceDefinition":
                 yield document
+
+
+def install(admin: Admin, definitions: Iterable[dict[str, Any]]) -> None:
+    """Apply definitions and wait until all that there are are served: programs look for them only as they start."""
+    for definition in definitions:
+        admin.apply(definition)
+    wait_until(lambda: all(map(_is_established, admin.all("CustomResourceDefinition"))), "all definitions are served")
+
+
+def _is_established(definition: dict[str, Any]) -> bool:
+    conditions = definition.get("status", {}).get("conditions") or ()
+    return any(entry["type"] == "Established" and entry["status"] == "True" for entry in conditions)

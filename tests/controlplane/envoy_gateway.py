@@ -121,7 +121,7 @@ class EnvoyGateway:
             {
                 "apiVersion": "gateway.envoyproxy.io/v1alpha1",
                 "kind": "EnvoyProxy",
-                "metadata": {"name": "host", "namespace": namespace},
+                "metadata": {"name": "host", "namespace": NAMESPACE},
                 "spec": {
                     "provider": {"type": "Host", "host": {"envoyVersion": ENVOY_VERSION}},
                     "bootstrap": {"type": "Merge", "value": yaml.safe_dump(admin_port)},
@@ -137,7 +137,7 @@ class EnvoyGateway:
                         "group": "gateway.envoyproxy.io",
                         "kind": "EnvoyProxy",
                         "name": "host",
-                        "namespace": namespace,
+                        "namespace": NAMESPACE,
                     },
                 },
             },
