@@ -10,7 +10,7 @@ order would share out differently what two of them cost together.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ from sluice.simulation.actuated import Informed
 from sluice.simulation.claims import Claim, Table, verdict_of
 from sluice.simulation.comparison import compare
 from sluice.simulation.gate_panel import FIRST_SEED, TRAFFIC, scenario_of
-from sluice.simulation.measure import interval_of
+from sluice.simulation.measure import Interval, interval_of
 
 Floats = NDArray[np.float64]
 LOADS = (1.05, 1.2, 1.5, 2.5)
@@ -29,45 +29,56 @@ DEFAULT = "both"
 CAUSES = ("lengths measured", "rates measured", "late and in steps", "held under a queue, rounded")
 GOOD, RAW = 0.95, 0.97
 """The default shall keep this share of the ideal's good value, and of its value."""
+JUDGED_SEEDS = 24
+"""For the claim: two of the policies, where the causes take fifteen."""
 
 
 def gap_to_the_ideal(seeds: int, horizon_seconds: float) -> tuple[Claim, ...]:
     """The gap by kind of limit, traffic and load, and its causes."""
-    rows, held, decided = [], True, True
-    worst = 1.0
+    rows, bars = [], []
     for traffic in TRAFFIC:
         for load in LOADS:
-            runs = _runs(traffic, load, seeds, horizon_seconds)
-            for means in MEANS:
-                rows.append(_row(traffic, load, means, runs))
-            good, raw = (_kept(runs, DEFAULT, which) for which in (1, 0))
-            worst = min(worst, float(good.mean()))
-            for share, bar in ((good, GOOD), (raw, RAW)):
-                interval = interval_of(share - bar)
-                held = held and interval.mean > 0.0
-                decided = decided and (abs(interval.mean) > interval.half_width)
+            names = [f"{name}{informed}" for name in MEANS.values() for informed in Informed]
+            runs = _runs(traffic, load, range(FIRST_SEED, FIRST_SEED + seeds), horizon_seconds, names)
+            rows += [_row(traffic, load, means, runs) for means in MEANS]
+            more = range(FIRST_SEED + seeds, FIRST_SEED + max(seeds, JUDGED_SEEDS))
+            judged = _joined(runs, _runs(traffic, load, more, horizon_seconds, [MEANS[DEFAULT]]))
+            for word, which, bar in (("good value", 1, GOOD), ("value", 0, RAW)):
+                bars.append((f"{word}, {traffic} {load:g}", interval_of(_kept(judged, DEFAULT, which)), bar))
     table = Table(
         title="The operator beside the ideal of the same means: percent of R*, and points of good value by cause",
         columns=("traffic", "load", "limit", "value", "good value", "ideal's", *CAUSES),
         rows=tuple(rows),
         note=f"{seeds} seeds; 95 % of good value; causes in the order in which they are taken away",
     )
-    statement = (
-        f"With its default limits the operator keeps {GOOD:.0%} of the ideal's good value, {RAW:.0%} of its value"
+    return (_claim(bars, max(seeds, JUDGED_SEEDS), table),)
+
+
+def _claim(bars: Sequence[tuple[str, Interval, float]], seeds: int, table: Table) -> Claim:
+    """Every share beyond its bar, or one surely below, or neither."""
+    lost = [label for label, found, bar in bars if found.mean + found.half_width < bar]
+    unclear = [label for label, found, bar in bars if abs(found.mean - bar) <= found.half_width]
+    label, worst, bar = min(bars, key=lambda entry: entry[1].mean - entry[1].half_width - entry[2])
+    evidence = f"{len(bars)} shares by {seeds} seeds, paired; nearest its bar of {bar:g}: {label} {worst}"
+    evidence += f"; below: {', '.join(lost)}" if lost else ""
+    evidence += f"; unclear: {', '.join(unclear)}" if unclear else ""
+    return Claim(
+        name="actuated",
+        statement=f"With its default limits the operator keeps {GOOD:.0%} of the ideal's good value, "
+        f"{RAW:.0%} of its value",
+        verdict=verdict_of(holds=not lost, decided=bool(lost) or not unclear),
+        evidence=evidence,
+        tables=(table,),
     )
-    evidence = f"{len(TRAFFIC) * len(LOADS)} cells above load 1; worst share of good value {worst:.3f}"
-    verdict = verdict_of(holds=held, decided=decided)
-    return (Claim(name="actuated", statement=statement, verdict=verdict, evidence=evidence, tables=(table,)),)
 
 
 Runs = dict[str, tuple[Floats, Floats]]
 """Value and good value by policy, percent of R*, one entry per seed."""
 
 
-def _runs(traffic: str, load: float, seeds: int, horizon_seconds: float) -> Runs:
-    names = [f"{name}{informed}" for name in MEANS.values() for informed in Informed]
+def _runs(traffic: str, load: float, seeds: Iterable[int], horizon_seconds: float, names: Sequence[str]) -> Runs:
     found: dict[str, list[tuple[float, float]]] = {}
-    for seed in range(FIRST_SEED, FIRST_SEED + seeds):
+    for seed in seeds:
         comparison = compare(scenario_of(traffic, load, seed, horizon_seconds), names)
         for entry in comparison.entries:
             total, bound = entry.measure.total, comparison.plan.value_per_second / 100.0
@@ -76,10 +87,20 @@ def _runs(traffic: str, load: float, seeds: int, horizon_seconds: float) -> Runs
     return {name: (np.array([v for v, _ in pairs]), np.array([g for _, g in pairs])) for name, pairs in found.items()}
 
 
+def _joined(runs: Runs, more: Runs) -> Runs:
+    """Two sets of seeds as one, for the policies that both ran."""
+    if not more:
+        return runs
+    return {
+        name: (np.concatenate([runs[name][0], value]), np.concatenate([runs[name][1], good]))
+        for name, (value, good) in more.items()
+    }
+
+
 def _kept(runs: Runs, means: str, which: int) -> Floats:
-    """Share of the ideal's value (0) or good value (1), by seed."""
+    """Share of the ideal's value (0) or good value (1) on the same requests, by seed."""
     name = MEANS[means]
-    return np.asarray(runs[name][which] / runs[f"{name}-ideal"][which].mean())
+    return np.asarray(runs[name][which] / runs[f"{name}-ideal"][which])
 
 
 def _row(traffic: str, load: float, means: str, runs: Runs) -> tuple[str, ...]:
