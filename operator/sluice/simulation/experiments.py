@@ -50,6 +50,7 @@ class Scale:
     goal_instances: tuple[tuple[int, int], ...]
     """(replicas, instances per number of classes) of the default order's panels."""
     side_instances: int
+    side_replicas: int
     """The same for floors and for two binding rows."""
     goal_seeds: int
 
@@ -68,6 +69,7 @@ QUICK = Scale(
     token_seeds=5,
     goal_instances=((20, 8),),
     side_instances=3,
+    side_replicas=20,
     goal_seeds=1,
 )
 FULL = Scale(
@@ -84,6 +86,7 @@ FULL = Scale(
     token_seeds=20,
     goal_instances=((20, 100), (100, 100), (500, 100)),
     side_instances=30,
+    side_replicas=100,
     goal_seeds=2,
 )
 

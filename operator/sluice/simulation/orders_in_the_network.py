@@ -41,8 +41,8 @@ FLOOR_VALUE = FLOOR_KEPT = 0.99
 """Share of R* that shall be earned with floors, and of its floor that every class shall get."""
 TWO_ROW_VALUE = 0.95
 TWO_ROW_SLOTS = (16, 64)
-SIDE_REPLICAS = 100
-"""Of the panels with floors and with two rows."""
+TWO_ROW_HORIZON = 1 / 3
+"""Of the horizon: answers are short there, so many requests fit into little time."""
 SEARCHED = 10_000
 """Draws looked at for one instance."""
 
@@ -57,6 +57,8 @@ class Asked:
     instances: int
     names: tuple[str, ...]
     floor_share: float = 0.0
+    horizon_share: float = 1.0
+    """Of the scale's horizon."""
     special: str = ""
 
     @property
@@ -95,7 +97,7 @@ def floor_panels(scale: Scale) -> tuple[Asked, ...]:
     side = Asked(
         draw=guaranteed_instance,
         classes=0,
-        replicas=SIDE_REPLICAS,
+        replicas=scale.side_replicas,
         instances=scale.side_instances,
         names=WITH_BANDS,
         floor_share=FLOOR_SHARE,
@@ -109,9 +111,10 @@ def two_row_panels(scale: Scale) -> tuple[Asked, ...]:
         Asked(
             draw=two_row_instance(slots),
             classes=classes,
-            replicas=SIDE_REPLICAS,
+            replicas=scale.side_replicas,
             instances=scale.side_instances,
             names=WITH_BANDS,
+            horizon_share=TWO_ROW_HORIZON,
             special=f"{slots} slots, ",
         )
         for slots in TWO_ROW_SLOTS
@@ -191,7 +194,7 @@ def _two_rows(run: Runner, scale: Scale) -> tuple[Claim, ...]:
 def panel(run: Runner, scale: Scale, asked: Asked) -> Panel:
     """Run fresh instances under every regime and seed, with common random numbers."""
     names, classes, count = asked.names, asked.classes, asked.instances
-    seeds = range(1, scale.goal_seeds + 1)
+    seeds, horizon = range(1, scale.goal_seeds + 1), scale.horizon_seconds * asked.horizon_share
     numbers = range(FIRST_INSTANCE + 1000 * classes, FIRST_INSTANCE + 1000 * classes + count)
     instances = [asked.draw(number, classes) for number in numbers]
     trials = [
@@ -199,8 +202,8 @@ def panel(run: Runner, scale: Scale, asked: Asked) -> Panel:
             instance=instance,
             replicas=asked.replicas,
             regime=NETWORK[name],
-            horizon_seconds=scale.horizon_seconds,
-            warmup_seconds=scale.horizon_seconds / 3,
+            horizon_seconds=horizon,
+            warmup_seconds=horizon / 3,
             seed=1000 * number + seed,
             index=instance.token_row_index(),
             floor_share=asked.floor_share,
