@@ -46,16 +46,25 @@ def test_the_pod_is_restricted_and_understands_every_flag(render: Render) -> Non
     assert pod["terminationGracePeriodSeconds"] > parsed.params["drain_seconds"]
 
 
+FOLLOWED = (
+    "inferencefleets",
+    "workloadclasses",
+    "iterationprofiles",
+    "pods",
+    "endpointslices",
+    "httproutes",
+    "configmaps",
+)
+
+
 def test_the_gate_may_read_and_hold_its_lease_and_nothing_more(render: Render) -> None:
     (role,) = [one for one in of_kind(render(*ON), "Role") if one["metadata"]["name"] == gate_service("chat-fleet")]
-    written = {
-        (resource, verb)
-        for rule in role["rules"]
-        for resource in rule["resources"]
-        for verb in rule["verbs"]
-        if verb not in ("get", "list", "watch")
-    }
-    assert written == {("leases", "create"), ("leases", "update")}
+    rights = {(resource, verb) for rule in role["rules"] for resource in rule["resources"] for verb in rule["verbs"]}
+    seen = {(resource, verb) for resource in FOLLOWED for verb in ("list", "watch")}
+    assert rights == seen | {("leases", verb) for verb in ("create", "get", "update")}
+    named = {resource: rule.get("resourceNames") for rule in role["rules"] for resource in rule["resources"]}
+    assert named["configmaps"] == ["chat-fleet-plan"]
+    assert named["leases"] == [gate_service("chat-fleet")], "the one that may be changed"
     assert not any("secrets" in rule["resources"] for rule in role["rules"])
 
 

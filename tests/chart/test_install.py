@@ -131,15 +131,15 @@ def rules(table: Iterable[tuple[str, Iterable[str], Iterable[str]]]) -> set[Rule
     }
 
 
-READ = ("get", "list", "watch")
+WATCHED = ("list", "watch")
 EXPECTED = rules(
     [
-        ("sluice.dev", OURS, READ),
+        ("sluice.dev", OURS, WATCHED),
         ("sluice.dev", [f"{plural}/status" for plural in OURS], ["patch"]),
-        ("", ["pods"], READ),
-        (ENDPOINTS, ["endpointslices"], READ),
-        (ROUTES, ["gateways"], READ),
-        (ROUTES, ["httproutes"], [*READ, "create", "patch", "delete"]),
+        ("", ["pods"], WATCHED),
+        (ENDPOINTS, ["endpointslices"], WATCHED),
+        (ROUTES, ["gateways"], WATCHED),
+        (ROUTES, ["httproutes"], ["get", *WATCHED, "create", "patch", "delete"]),
         (POLICIES, ["backendtrafficpolicies", "envoyextensionpolicies"], ["get", "list", "create", "patch", "delete"]),
         ("", ["configmaps"], ["get", "create", "patch"]),
         ("", ["events"], ["create", "patch"]),
