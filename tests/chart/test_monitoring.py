@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -112,40 +113,68 @@ def test_prometheus_takes_the_rules(render: Render, tmp_path: Path) -> None:
 FLEET = '{namespace="demo",fleet="one"}'
 
 
-@pytest.mark.parametrize(
-    ("alert", "series", "values", "minutes"),
-    [
-        pytest.param("SluiceNotPlanning", f"sluice_last_success_timestamp_seconds{FLEET}", "0x30", 12, id="no plan"),
-        pytest.param("SluiceAbsent", "unrelated", "1x30", 12, id="no operator"),
-        pytest.param(
-            "SluicePassesFail",
-            'sluice_passes_total{namespace="demo",fleet="one",outcome="Failed"}',
-            "0+1x30",
-            12,
-            id="failing passes",
-        ),
-        pytest.param("SluiceObservationOld", f"sluice_observation_age_seconds{FLEET}", "200x30", 12, id="old samples"),
-        pytest.param("SluicePromisesRelaxed", f"sluice_promises_relaxed{FLEET}", "1x30", 20, id="conflict"),
-        pytest.param(
-            "SluiceGateIdleWhileWaiting", "sluice_gate_idle_while_waiting_seconds_total", "0+2x30", 12, id="harm"
-        ),
-        pytest.param("SluiceGateStoppedHolding", "sluice_gate_stopped_by_harm", "1x30", 12, id="fell back to shadow"),
-        pytest.param("SluiceGatePlanStale", 'sluice_gate_plan_info{fresh="false"}', "1x30", 20, id="stale plan"),
-        pytest.param(
-            "SluiceGateFeedProblems", 'sluice_gate_feed_problems_total{why="Plan"}', "0+1x60", 40, id="bad plans"
-        ),
-    ],
-)
+FIRING = [
+    pytest.param("SluiceNotPlanning", f"sluice_last_success_timestamp_seconds{FLEET}", "0x30", 12, id="no plan"),
+    pytest.param("SluiceAbsent", "unrelated", "1x30", 12, id="no operator"),
+    pytest.param(
+        "SluicePassesFail",
+        'sluice_passes_total{namespace="demo",fleet="one",outcome="Failed"}',
+        "0+1x30",
+        12,
+        id="failing passes",
+    ),
+    pytest.param("SluiceObservationOld", f"sluice_observation_age_seconds{FLEET}", "200x30", 12, id="old samples"),
+    pytest.param("SluicePromisesRelaxed", f"sluice_promises_relaxed{FLEET}", "1x30", 20, id="conflict"),
+    pytest.param("SluiceGateIdleWhileWaiting", "sluice_gate_idle_while_waiting_seconds_total", "0+2x30", 12, id="harm"),
+    pytest.param("SluiceGateStoppedHolding", "sluice_gate_stopped_by_harm", "1x30", 12, id="fell back to shadow"),
+    pytest.param("SluiceGatePlanStale", 'sluice_gate_plan_info{fresh="false"}', "1x30", 20, id="stale plan"),
+    pytest.param("SluiceGateFeedProblems", 'sluice_gate_feed_problems_total{why="Plan"}', "0+1x60", 40, id="bad plans"),
+]
+"""Alert, a series, its values, and the minute by which it fires."""
+
+
+@pytest.mark.parametrize(("alert", "series", "values", "minutes"), FIRING)
 def test_an_alert_fires_for_what_it_is_about_and_not_otherwise(
     render: Render, tmp_path: Path, alert: str, series: str, values: str, minutes: int
 ) -> None:
     rules = rules_file(render, tmp_path)
-    assert fired(rules, alert, (series, values), minutes)
-    assert not fired(rules, alert, ("sluice_build_info", "1x60"), minutes), "an operator is there and nothing is wrong"
+    assert fired(rules, alert, {series: values}, minutes)
+    assert not fired(rules, alert, {"sluice_build_info": "1x60"}, minutes), "an operator is there and nothing is wrong"
 
 
-def fired(rules: Path, alert: str, given: tuple[str, str], minutes: int) -> bool:
-    """Whether ``alert`` fires after so many minutes of a series, by Prometheus's own evaluation."""
+@pytest.mark.parametrize(
+    ("refused", "fires"),
+    [
+        pytest.param({"QueueFull": 40}, True, id="two thirds, for one reason"),
+        pytest.param({"QueueFull": 20, "WaitTooLong": 20}, True, id="two thirds, for two reasons together"),
+        pytest.param({"QueueFull": 20}, False, id="one third"),
+        pytest.param({}, False, id="nothing was ever refused"),
+    ],
+)
+def test_a_class_that_is_refused_more_than_half_of_the_time_is_told(
+    render: Render, tmp_path: Path, refused: dict[str, int], fires: bool
+) -> None:
+    """Of 60 requests a minute, retries among them; another class of the same gate is never refused."""
+    given = {
+        'sluice_gate_requests_total{class="chat",attempt="first"}': "0+40x60",
+        'sluice_gate_requests_total{class="chat",attempt="retry"}': "0+20x60",
+        'sluice_gate_requests_total{class="code",attempt="first"}': "0+900x60",
+    }
+    for reason, number in refused.items():
+        given[f'sluice_gate_refused_total{{class="chat",proxy_cluster="c",reason="{reason}"}}'] = f"0+{number}x60"
+    rules = rules_file(render, tmp_path)
+    assert fired(rules, "SluiceGateRefuses", given, 40) is fires
+    assert not fired(rules, "SluiceGateRefuses", given, 10), "not in the first quarter of an hour"
+
+
+def test_every_alert_is_tried(render: Render) -> None:
+    (rules,) = of_kind(render(*ALL), "PrometheusRule")
+    declared = {rule["alert"] for group in rules["spec"]["groups"] for rule in group["rules"]}
+    assert declared == {case.values[0] for case in FIRING} | {"SluiceGateRefuses"}
+
+
+def fired(rules: Path, alert: str, given: Mapping[str, str], minutes: int) -> bool:
+    """Whether ``alert`` fires after so many minutes of some series, by Prometheus's own evaluation."""
     count = f'count(ALERTS{{alertname="{alert}",alertstate="firing"}}) or vector(0)'
     document = {
         "rule_files": [str(rules)],
@@ -153,7 +182,7 @@ def fired(rules: Path, alert: str, given: tuple[str, str], minutes: int) -> bool
         "tests": [
             {
                 "interval": "1m",
-                "input_series": [{"series": given[0], "values": given[1]}],
+                "input_series": [{"series": series, "values": values} for series, values in given.items()],
                 "promql_expr_test": [
                     {"expr": count, "eval_time": f"{minutes}m", "exp_samples": [{"labels": "{}", "value": 1}]}
                 ],
