@@ -35,7 +35,7 @@ class ProxyPods:
 
     async def keep(self) -> None:
         """List them until cancelled."""
-        while self._namespaces:
+        while True:
             await asyncio.sleep(PERIOD_SECONDS)
             await self.refresh()
 

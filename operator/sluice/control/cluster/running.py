@@ -33,6 +33,7 @@ from sluice.control.passes import Passes
 from sluice.control.ports import SystemClock
 from sluice.control.probes import ProbeServer
 from sluice.control.telling import Telling
+from sluice.control.turning import Turning
 from sluice.control.workers import Crews, Overloaded, Workers
 from sluice.model.fleet import DataPlaneKind, Fleet
 from sluice.model.naming import GROUP, VERSION
@@ -147,10 +148,10 @@ class Operator:
         self._caretaker = Caretaker(world=self._store, premises=premises, clock=clock)
         self._loop = Loop(world=self._store, passes=passes, clock=clock, metrics=self.metrics, settle_down=settle_down)
         self._probes = ProbeServer(healthy=self._loop.healthy, ready=self._loop.ready, metrics=self.metrics)
-        self._tasks: list[asyncio.Task[None]] = []
+        self._turning = Turning()
 
     async def run(self) -> None:
-        """Until SIGTERM or SIGINT; kopf takes the signals."""
+        """Until SIGTERM or SIGINT, which kopf takes, or until a part of us ends by itself, which is raised."""
         handlers = feed.registry(
             self._cluster, self._store, self._scope.kinds, self.metrics, started=self._start, ending=self._end
         )
@@ -161,7 +162,9 @@ class Operator:
             standalone=True,
             clusterwide=everywhere,
             namespaces=() if everywhere else [place for place in self._scope.namespaces if place],
+            stop_flag=self._turning.ended,
         )
+        self._turning.raise_failure()
 
     async def _start(self) -> None:
         """Fill the store, answer probes, turn the loop."""
@@ -174,13 +177,13 @@ class Operator:
         log.info(
             "watching", extra={"where": places, "unwatched": ", ".join(sorted(self._scope.unwatched)) or "nothing"}
         )
-        turning = (self._loop.run(), self._resync(), self._proxies.keep(), self._caretaker.keep())
-        self._tasks = [asyncio.create_task(task) for task in turning]
+        self._turning.start("the loop", self._loop.run())
+        self._turning.start("listing anew", self._resync())
+        self._turning.start("the caretaker", self._caretaker.keep())
+        self._turning.start("counting proxies", self._proxies.keep())
 
     async def _end(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._turning.stop()
         await self._observations.close()
         await self._probes.stop()
         self._crews.close()
