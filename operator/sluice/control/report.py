@@ -27,7 +27,7 @@ from sluice.model.fleet import DataPlaneKind, Fleet, Mode, WorkloadClass
 from sluice.model.reasons import ConditionType, Finding, Reason
 from sluice.model.signal import Gap, Signal, Source
 from sluice.model.snapshot import ClassSamples, Observation, PoolSupply
-from sluice.observe.observer import is_stale
+from sluice.observe.answers import is_stale
 
 PREVIEW_LIMIT = 300
 """Characters of the preview shown in Advise."""

@@ -8,36 +8,23 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 
 from sluice.model.engine_sample import EngineSample
 from sluice.model.fleet import DataPlaneKind, Fleet, Mode, WorkloadClass
 from sluice.model.reasons import ConditionType, Finding, Reason
-from sluice.model.signal import Gap, GapReason, Sample, Signal, Source
+from sluice.model.signal import Signal, Source
 from sluice.model.snapshot import ClassSamples, Observation, PoolShares
 from sluice.observe import proxies
+from sluice.observe.answers import Answer, Answers, is_stale
 from sluice.observe.catalogue import CATALOGUE, ENVOY
 from sluice.observe.engines import engine_samples
 from sluice.observe.envoy_admin import EnvoyAdmin, EnvoyAdminPort
 from sluice.observe.prometheus import Credentials, Failure, PrometheusClient, PrometheusPort, QueryError
-from sluice.observe.promql import Readings, Series, bucket_query, buckets, query, readings
+from sluice.observe.promql import Series, bucket_query, buckets, query, readings
 from sluice.observe.proxies import Proxies
-from sluice.observe.reading import sample, share_within
 from sluice.observe.shares import ShareMeter, engine_shares, engines_query
 from sluice.observe.sources import identities, preferences
-
-Buckets = Mapping[str, tuple[tuple[float, float], ...]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Answer:
-    """What one source said in this pass."""
-
-    readings: Readings = field(default_factory=Readings)
-    buckets: Buckets = field(default_factory=dict)
-    failed: bool = False
-    """Whether it did not answer."""
 
 
 class Observer:
@@ -111,13 +98,22 @@ class _Pass:
     async def run(self) -> Observation:
         """Ask everything at once, then read the answers class by class."""
         asked = [source for source in CATALOGUE if self._wanted(source)]
-        *answers, listener = await asyncio.gather(*map(self._ask, asked), self._ask_listener())
-        found: dict[Source, _Answer] = dict(zip(asked, answers, strict=True))
+        *said, listener = await asyncio.gather(*map(self._ask, asked), self._ask_listener())
+        found: dict[Source, Answer] = dict(zip(asked, said, strict=True))
         if envoy := found.get(Source.ENVOY):
             shared = proxies.with_shared_refusals(envoy.readings, self._clusters(), self._fleet, self._around)
-            found[Source.ENVOY] = _Answer(readings=shared, failed=envoy.failed)
-        samples = {workload.name: self._read(workload, found) for workload in self._classes}
-        counted = found.get(Source.ENVOY, _Answer()).readings
+            found[Source.ENVOY] = Answer(readings=shared, failed=envoy.failed)
+        answers = Answers(
+            of_source=found,
+            identities=self._identities,
+            orders=self._orders,
+            now=self._now,
+            maximum_age_seconds=self._settings.maximum_age_seconds,
+            complaint=str(self._failures[0]) if self._failures else "",
+            asked=self._prometheus is not None,
+        )
+        samples = {workload.name: answers.about(workload) for workload in self._classes}
+        counted = found.get(Source.ENVOY, Answer()).readings
         unmatched, unrouted = proxies.unmatched(
             listener.readings, counted, self._clusters(), self._fleet, self._around, self._now
         )
@@ -160,7 +156,7 @@ class _Pass:
         """Whether any class can be told apart by ``source`` and any signal asks it."""
         return bool(self._identities[source]) and any(source in order for order in self._orders.values())
 
-    async def _ask(self, source: Source) -> _Answer:
+    async def _ask(self, source: Source) -> Answer:
         """One or two queries to one source."""
         entry, keys = CATALOGUE[source], self._identities[source]
         promised = [
@@ -172,7 +168,7 @@ class _Pass:
         text = query(entry.terms, (*keys.values(), *extra), **self._spans())
         if entry.first_tokens is None or not promised:
             series = await self._series(text)
-            return _Answer(failed=True) if series is None else _Answer(readings=readings(series))
+            return Answer(failed=True) if series is None else Answer(readings=readings(series))
         histogram = bucket_query(
             entry.first_tokens.metric,
             entry.key,
@@ -182,14 +178,14 @@ class _Pass:
         )
         series, shares = await asyncio.gather(self._series(text), self._series(histogram))
         if series is None or shares is None:
-            return _Answer(failed=True)
-        return _Answer(readings=readings(series), buckets=buckets(shares))
+            return Answer(failed=True)
+        return Answer(readings=readings(series), buckets=buckets(shares))
 
-    async def _ask_listener(self) -> _Answer:
+    async def _ask_listener(self) -> Answer:
         """What the whole listener, or foreign routes to our pools, carried."""
         text = proxies.unmatched_query(self._fleet, self._around, **self._spans())
         series = await self._series(text) if text else ()
-        return _Answer(failed=True) if series is None else _Answer(readings=readings(series))
+        return Answer(failed=True) if series is None else Answer(readings=readings(series))
 
     async def _series(self, promql: str) -> tuple[Series, ...] | None:
         """The answer to one query; None where there is none, with the failure noted."""
@@ -206,78 +202,6 @@ class _Pass:
             "window_seconds": self._settings.window_seconds,
             "maximum_age_seconds": self._settings.maximum_age_seconds,
         }
-
-    def _read(self, workload: WorkloadClass, found: Mapping[Source, _Answer]) -> ClassSamples:
-        """Every signal of one class: the first source that has it, or why none has."""
-        samples: dict[Signal, Sample] = {}
-        gaps: dict[Signal, Gap] = {}
-        for signal, order in self._orders.items():
-            tried: list[tuple[Source, GapReason]] = []
-            for source in order:
-                outcome = self._one(signal, source, workload, found.get(source))
-                if isinstance(outcome, Sample):
-                    samples[signal] = outcome
-                    break
-                tried.append((source, outcome))
-            else:
-                gaps[signal] = Gap(signal=signal, tried=tuple(tried), detail=self._detail(workload, tried, found))
-        return ClassSamples(samples=samples, gaps=gaps)
-
-    def _one(
-        self, signal: Signal, source: Source, workload: WorkloadClass, answer: _Answer | None
-    ) -> Sample | GapReason:
-        """One signal of one class from one source."""
-        key = self._identities.get(source, {}).get(workload.name)
-        if self._prometheus is None or key is None or answer is None:
-            return GapReason.NOT_CONFIGURED
-        if answer.failed:
-            return GapReason.UNREACHABLE
-        if signal is Signal.TTFT_WITHIN:
-            return self._within(source, workload, key, answer)
-        formulas = CATALOGUE[source].formulas.get(signal, ())
-        return sample(
-            formulas, answer.readings, key, source, now=self._now, maximum_age=self._settings.maximum_age_seconds
-        )
-
-    def _within(self, source: Source, workload: WorkloadClass, key: str, answer: _Answer) -> Sample | GapReason:
-        """The share of first tokens within the promise, dated like the histogram's count."""
-        promise, histogram = workload.ttft_promise_seconds, CATALOGUE[source].first_tokens
-        if promise is None or histogram is None:
-            return GapReason.NOT_CONFIGURED
-        at_seconds = answer.readings.newest.get((key, histogram.dated_by))
-        if at_seconds is None:
-            return GapReason.NO_SERIES
-        if not self._now - at_seconds <= self._settings.maximum_age_seconds:
-            return GapReason.STALE
-        found = answer.buckets.get(key)
-        if found is None:
-            return GapReason.TOO_YOUNG
-        share = share_within(found, promise)
-        if share is None:
-            return GapReason.NOT_A_NUMBER
-        return Sample(value=share, at_seconds=min(at_seconds, self._now), source=source)
-
-    def _detail(
-        self, workload: WorkloadClass, tried: Sequence[tuple[Source, GapReason]], found: Mapping[Source, _Answer]
-    ) -> str:
-        """A sentence for a gap whose reasons alone do not say what to do."""
-        if self._prometheus is None:
-            return "The fleet declares no Prometheus."
-        if any(reason is GapReason.UNREACHABLE for _, reason in tried) and self._failures:
-            return str(self._failures[0])
-        stale = [source for source, reason in tried if reason is GapReason.STALE]
-        return self._age(workload, stale, found) if stale else ""
-
-    def _age(self, workload: WorkloadClass, sources: Iterable[Source], found: Mapping[Source, _Answer]) -> str:
-        """How old the newest point is that any of ``sources`` has of the class."""
-        times = [
-            at
-            for source in sources
-            for (key, _), at in found[source].readings.newest.items()
-            if key == self._identities[source][workload.name]
-        ]
-        allowed = self._settings.maximum_age_seconds
-        return f"the newest point is {self._now - max(times):.0f} s old, at most {allowed:.0f} s are allowed"
 
     def _problems(self) -> tuple[Finding, ...]:
         """One finding per kind of failure, with the number of queries it struck."""
@@ -302,11 +226,6 @@ def stale(samples: Mapping[str, ClassSamples]) -> tuple[Finding, ...]:
         return ()
     detail = next((gap.detail for gap in gaps if gap is not None and gap.detail), "every sample is too old")
     return (_finding(Reason.METRICS_STALE, f"offered rate: {detail}"),)
-
-
-def is_stale(gap: Gap) -> bool:
-    """Whether some source has points, and all of them are too old."""
-    return any(reason is GapReason.STALE for _, reason in gap.tried)
 
 
 def _proxies_ready(fleet: Fleet, around: Proxies) -> int:
