@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,7 +12,9 @@ from sluice.planning.certificate import Certificate, certify
 from sluice.planning.comparison_rows import slot_ratio
 from sluice.planning.formulate import Formulation, formulate
 from sluice.planning.opening import opening
-from sluice.planning.pace import Paces, at_best, best_paces, excesses, paces, stays, tied
+from sluice.planning.pace import at_best, excesses, stays, tied
+from sluice.planning.pace_search import own_paces, search
+from sluice.planning.paced import Paced
 from sluice.planning.problem import Problem
 from sluice.planning.promises import PromiseKind
 from sluice.planning.refine import at_corner
@@ -23,6 +26,11 @@ _MOST_CUTS = 40
 _CUT_TOLERANCE = 1e-10
 _SMALL_KERNEL = 64
 """Up to this size a corner is computed faster than the solver is told of it."""
+
+_SMALL_PROGRAM = 256
+"""Columns up to which a plan with shared iterations says exactly what moving decodes would earn."""
+_SAME = 1e-9
+"""Relative difference of two values that is rounding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,41 +63,68 @@ def answer(problem: Problem, *, ties: bool = True) -> Answer:
     curved = any(promise.kind is PromiseKind.SLOT_TPOT and not promise.hard for promise in problem.promises)
     if curved:
         return _by_cuts(problem, ties=ties)
-    best = _once(formulate(problem), ties=ties)
-    if best.is_optimal and any(stays(problem)):
-        return _staying(problem, best, ties=ties)
-    return best
+    return _placed(problem, (), ties=ties)
 
 
-def _staying(problem: Problem, best: Answer, *, ties: bool) -> Answer:
-    """The answer where requests stay on the engine that prefilled them; ``best`` is as if they did not."""
-    over = excesses(best.formulation, best.solution.primal)
-    if not over:
-        return best
+def _placed(problem: Problem, cuts: Sequence[float], *, ties: bool) -> Answer:
+    """The answer, with one iteration time for all classes of a pool where requests stay and it matters."""
+    if any(stays(problem)):
+        return _staying(problem, cuts, ties=ties)
+    return _once(formulate(problem, cuts=cuts), ties=ties)
 
-    def settled(asked: Paces) -> tuple[float, Paces] | None:
-        found = _once(formulate(problem, paces=asked), ties=False)
-        return (found.value, paces(found.formulation, found.solution.primal)) if found.is_optimal else None
 
-    chosen = best_paces(problem, paces(best.formulation, best.solution.primal), settled)
-    found = None if chosen is None else _once(formulate(problem, paces=chosen), ties=ties)
-    if found is None or not found.is_optimal or found.certificate is None or best.certificate is None:
-        return replace(best, notes=(at_best(over),))
-    bound = max(found.certificate.upper_bound, best.certificate.upper_bound)
-    return replace(
-        found, certificate=replace(found.certificate, upper_bound=bound), notes=(tied(found.value, best.value),)
-    )
+def _staying(problem: Problem, cuts: Sequence[float], *, ties: bool) -> Answer:
+    """The answer where requests stay on the engine that prefilled them."""
+    paced = Paced.of(problem, cuts)
+    relaxed = _once(paced.relaxed(), ties=False)
+    found = None
+    if relaxed.is_optimal:
+        found = _as_relaxed(paced, relaxed) or search(paced, relaxed, _proof)
+    if found is None or found.certificate is None or relaxed.certificate is None:
+        best = _once(formulate(problem, cuts=cuts), ties=ties)
+        over = excesses(best.formulation, best.solution.primal) if best.is_optimal else ()
+        return replace(best, notes=(at_best(over),)) if over else best
+    chosen = _untied(found) if ties else found
+    if found.value >= relaxed.value - _SAME * abs(relaxed.value):
+        return chosen
+    best = relaxed
+    if paced.formulation.program.columns <= _SMALL_PROGRAM:
+        free = _once(formulate(problem, cuts=cuts), ties=False)
+        best = free if free.is_optimal else relaxed
+    bound = max(found.certificate.upper_bound, best.certificate.upper_bound if best.certificate else 0.0)
+    proof = replace(chosen.certificate or found.certificate, upper_bound=bound)
+    return replace(chosen, certificate=proof, notes=(tied(found.value, bound),))
+
+
+def _as_relaxed(paced: Paced, relaxed: Answer) -> Answer | None:
+    """The relaxed answer as that of the fleet, where every class may take its pool's own time per token."""
+    for paces in (paced.highest, own_paces(paced, relaxed.solution.primal)):
+        found = _checked(paced.at(paces), replace(relaxed.solution, primal=paced.quickest(relaxed.solution.primal)))
+        if found.is_optimal:
+            return found
+    return None
+
+
+def _proof(formulation: Formulation, start: Basis | None) -> Answer | None:
+    """The answer from a corner on, where there is one."""
+    found = _guessed(formulation, start) or _solved(formulation, start)
+    return found if found.is_optimal else None
 
 
 def _once(formulation: Formulation, *, ties: bool) -> Answer:
     start = opening(formulation)
     found = _guessed(formulation, start) or _solved(formulation, start)
-    if ties and found.is_optimal and found.certificate is not None:
-        settled = untied(formulation, found.solution, found.certificate.reduced)
+    return _untied(found) if ties and found.is_optimal else found
+
+
+def _untied(found: Answer) -> Answer:
+    """The optimum that the rule about ties prefers."""
+    if found.certificate is not None:
+        settled = untied(found.formulation, found.solution, found.certificate.reduced)
         if settled is not None:
-            checked = certify(formulation.program, settled, found.solution.dual)
+            checked = certify(found.formulation.program, settled, found.solution.dual)
             if checked.holds:
-                return Answer(formulation, replace(found.solution, primal=settled), checked)
+                return Answer(found.formulation, replace(found.solution, primal=settled), checked)
     return found
 
 
@@ -138,7 +173,7 @@ def _by_cuts(problem: Problem, *, ties: bool) -> Answer:
     """Support the convex penalty (48) where the last answer stands, until the tangent meets the curve."""
     cuts = list(_FIRST_CUTS)
     for _ in range(_MOST_CUTS):
-        found = _once(formulate(problem, cuts=cuts), ties=ties)
+        found = _placed(problem, cuts, ties=ties)
         if not found.is_optimal:
             return found
         share, missing = _curve_gap(found)

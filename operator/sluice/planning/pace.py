@@ -6,19 +6,15 @@ pool's own mean time per decode step. That time (the *pace*) is a product of two
 rows (7) and (10). With the pace of every pool given, the rows are linear again and the pool keeps
 to it by a row of its own, (16). So the plan is found in two steps:
 
-1. The best case, as if decodes could move. What it earns no plan exceeds. If it holds with
-   shared iterations too, as it does where neither memory nor a class's token time binds, it is the plan.
-2. Else the best of a few paces between the fastest and the slowest iteration. A plan that runs
-   faster than its pace is feasible at its own, which leaves more memory: so it is planned again
-   at that, and never earns less, until nothing moves.
+1. The relaxed program (``paced``): no plan earns more. If its answer holds with shared iterations
+   too, as it does where neither memory nor a class's token time binds, it is the plan.
+2. Else ``pace_search`` looks for the best paces, each step one linear program.
 
-Each step is proved like any plan. The pace itself is a local choice, and how much is lost by it at
-most stands between value and upper bound.
+Each step is proved like any plan. The paces themselves are a local choice, and how much is lost by
+it at most stands between value and upper bound.
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable, Iterator
 
 from sluice.planning.class_data import ClassData
 from sluice.planning.decode import PoolSplit, split
@@ -29,14 +25,8 @@ from sluice.planning.problem import Problem
 from sluice.planning.program import Vector
 from sluice.planning.promises import PromiseKind
 
-Paces = tuple[float | None, ...]
-"""Seconds per decode step of each group of equal pools; None where decodes are placed freely."""
 _ROOM = 1e-6
 """Relative excess that is rounding."""
-STEPS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4, 1.0)
-"""Where paces are tried, between each pool's fastest and slowest iteration."""
-POLISHED = 4
-"""Most times a plan is made again at the pace that it came out with."""
 
 
 def stays(problem: Problem) -> tuple[bool, ...]:
@@ -88,18 +78,6 @@ def resident_tokens(data: ClassData, group: PoolGroup, part: PoolSplit) -> float
     return float((prefill + decodes + part.decode_queue * data.prompt).sum())
 
 
-def paces(formulation: Formulation, primal: Vector) -> Paces:
-    """The mean time per decode step of each group that is tied, as a plan has it; None for the others."""
-    splits, steps = split(formulation, primal), formulation.data.steps
-    found: list[float | None] = []
-    for columns, staying in zip(formulation.pools, stays(formulation.problem), strict=True):
-        own = [splits[place] for place in columns.group.places]
-        work = sum(float(steps @ (part.served - part.leaving)) for part in own)
-        slots = sum(float((part.decode_mixed + part.decode_solo).sum()) for part in own)
-        found.append((slots / work if work > 0 else fastest(columns.group)) if staying else None)
-    return tuple(found)
-
-
 def fastest(group: PoolGroup) -> float:
     """The shortest iteration that decodes."""
     return min(mode.seconds for mode in group.modes if mode.batch > 0)
@@ -108,34 +86,6 @@ def fastest(group: PoolGroup) -> float:
 def slowest(group: PoolGroup) -> float:
     """The longest iteration that decodes."""
     return max(mode.seconds for mode in group.modes if mode.batch > 0)
-
-
-def trials(problem: Problem) -> Iterator[Paces]:
-    """Paces to try, each for all groups that are tied."""
-    groups, staying = equal_pools(problem), stays(problem)
-    for step in STEPS:
-        yield tuple(
-            fastest(group) * (1 - step) + slowest(group) * step if tied else None
-            for group, tied in zip(groups, staying, strict=True)
-        )
-
-
-Settled = Callable[[Paces], tuple[float, Paces] | None]
-"""What a plan at given paces earns and the paces it comes out with; None where there is none."""
-
-
-def best_paces(problem: Problem, first: Paces, settled: Settled) -> Paces | None:
-    """The paces at which a plan earns most, from ``first`` and the trials on; None where none is feasible."""
-    found = [(made[0], asked, made[1]) for asked in (first, *trials(problem)) if (made := settled(asked)) is not None]
-    if not found:
-        return None
-    value, chosen, came_out = max(found, key=lambda entry: entry[0])
-    for _ in range(POLISHED):
-        again = settled(came_out)
-        if again is None or again[0] <= value * (1 + _ROOM):
-            break
-        value, chosen, came_out = again[0], came_out, again[1]
-    return chosen
 
 
 def tied(value: float, best: float) -> str:

@@ -48,6 +48,7 @@ class PoolColumns:
     slots_rows: slice
     replicas_row: int
     memory_row: int | None
+    pace_row: int | None = None
     pace: float | None = None
     """Seconds per decode step that all its classes share; None: the program chooses for each."""
 
@@ -117,12 +118,13 @@ def add_pool(
         slots_rows=slice(slots_rows, slots_rows + len(group.modes)),
         replicas_row=replicas_row,
         memory_row=None if first.kv_token_capacity is None else _memory_row(builder, group),
+        pace_row=None if pace is None else builder.rows(PACE, [group.name], upper=0.0),
         pace=pace,
     )
     _request_entries(builder, problem, data, columns)
     _mode_entries(builder, data, columns)
-    if pace is not None:
-        _pace_entries(builder, data, columns, pace)
+    if pace is not None and columns.pace_row is not None:
+        _pace_entries(builder, data, columns, columns.pace_row, pace)
     return columns
 
 
@@ -276,10 +278,9 @@ def _mode_entries(builder: ProgramBuilder, data: ClassData, columns: PoolColumns
             builder.entries(columns.memory_row, decodes, prompt + output / 2 + held * prompt)
 
 
-def _pace_entries(builder: ProgramBuilder, data: ClassData, columns: PoolColumns, pace: float) -> None:
+def _pace_entries(builder: ProgramBuilder, data: ClassData, columns: PoolColumns, row: int, pace: float) -> None:
     """Row (16): on average nobody's decode step takes longer than ``pace`` seconds."""
     group = columns.group
-    row = builder.rows(PACE, [group.name], upper=0.0)
     builder.entries(row, range(columns.decodes.start, columns.decodes.stop), 1.0)
     leaving = group.classes[columns.waiting_classes]
     builder.entries(row, range(columns.served.start, columns.served.stop), -pace * data.steps[group.classes])

@@ -1,0 +1,144 @@
+"""The best paces where requests stay: Newton's method on linear programs.
+
+Around a plan and its paces the program is linear but for products of a pace and what is served;
+with their tangents in their place (``Paced.linearised``) one linear program moves plan and paces
+together, and two or three of them settle. The search starts from the relaxed program's answer.
+Where a class was promised a token time, a pool may be closed to it at one pace and open just below,
+so what is earned jumps: there it starts again from the slowest and the fastest paces and from those
+promises, and the best end counts.
+
+Where it ends no small change of the paces earns more. Nothing else is claimed; the relaxed program
+bounds what another end could earn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, Protocol, TypeVar
+
+import numpy as np
+
+from sluice.model.plan import Verdict
+from sluice.planning.decode import split
+from sluice.planning.formulate import Formulation
+from sluice.planning.paced import Paced
+from sluice.planning.program import Vector
+from sluice.planning.promises import PromiseKind
+from sluice.planning.solver import Basis, Solution, solve
+
+_ROUNDS = 8
+"""Linear programs of one search; more than three are rare."""
+_STILL = 1e-4
+"""Change of every pace, relative to its range, at which the search has settled."""
+_SAME = 1e-6
+"""Relative difference of two values that is not worth another linear program."""
+_MOST_STARTS = 8
+_NEAR = 1e-6
+"""Relative distance from a promised token time that is rounding: the pace is the promise then."""
+_BELOW = 1.0 - 1e-12
+"""Just below a promise, where rounding does not break it."""
+
+
+class Proven(Protocol):
+    """An answer that was proved at its paces."""
+
+    @property
+    def formulation(self) -> Formulation:
+        """The program it answers."""
+
+    @property
+    def solution(self) -> Solution:
+        """Where it stands."""
+
+    @property
+    def value(self) -> float:
+        """Money per second."""
+
+
+Found = TypeVar("Found", bound=Proven)
+Prove = Callable[[Formulation, Basis | None], Found | None]
+"""Solves a formulation from a corner on; None where there is no answer that can be proved."""
+
+
+class _Start(NamedTuple):
+    """A plan around which the program is made linear, and its paces."""
+
+    paces: Vector
+    primal: Vector
+    basis: Basis
+
+
+def search(paced: Paced, relaxed: Found, prove: Prove[Found]) -> Found | None:
+    """The best answer found at any paces; None where none is feasible. ``relaxed`` is that of the relaxed program."""
+    own = own_paces(paced, relaxed.solution.primal)
+    best = _settled(paced, _Start(own, relaxed.solution.primal, relaxed.solution.basis), prove)
+    if best is not None and (not paced.timed_rows or best.value >= relaxed.value * (1 - _SAME)):
+        return best
+    for paces in _others(paced):
+        made = prove(paced.at(paces), relaxed.solution.basis)
+        if made is None:
+            continue
+        settled = _settled(paced, _Start(paces, made.solution.primal, made.solution.basis), prove)
+        for found in (made, settled):
+            if found is not None and (best is None or found.value > best.value + _SAME * abs(best.value)):
+                best = found
+    return best
+
+
+def own_paces(paced: Paced, primal: Vector) -> Vector:
+    """The mean time per decode step of each tied group as a plan has it, its fastest modes filled first."""
+    splits, steps = split(paced.formulation, primal), paced.formulation.data.steps
+    found = paced.lowest.copy()
+    for place, columns in enumerate(paced.tied):
+        own = [splits[pool] for pool in columns.group.places]
+        work = sum(float(steps @ (part.served - part.leaving)) for part in own)
+        if work > 0:
+            found[place] = sum(float((part.decode_mixed + part.decode_solo).sum()) for part in own) / work
+    return np.clip(found, paced.lowest, paced.highest)
+
+
+def _settled(paced: Paced, start: _Start, prove: Prove[Found]) -> Found | None:
+    """The answer at the paces to which the linearised programs lead from ``start``."""
+    paces, primal, basis, value = start.paces, start.primal, paced.with_paces(start.basis), np.inf
+    count = paced.formulation.program.columns
+    width = np.maximum(paced.width, _STILL * paced.lowest)
+    for _ in range(_ROUNDS):
+        program = paced.linearised(paces, primal)
+        found = solve(program, start=basis)
+        if found.verdict is not Verdict.OPTIMAL:
+            return None
+        primal, moved, basis = found.primal[:count], found.primal[count:], found.basis
+        paces = np.clip(paces + moved, paced.lowest, paced.highest)
+        before, value = value, float(program.objective @ found.primal)
+        if (np.abs(moved) <= _STILL * width).all() or abs(value - before) <= _SAME * abs(value):
+            proved = prove(paced.at(_kept(paced, paces)), paced.without_paces(basis))
+            if proved is not None:
+                return proved
+    return None
+
+
+def _others(paced: Paced) -> Iterator[Vector]:
+    """Paces to start from where the relaxed answer may not lead to the best: the ends, and the promises."""
+    yield paced.highest
+    yield paced.lowest
+    for seconds in _promised(paced)[:_MOST_STARTS]:
+        yield np.clip(seconds * _BELOW, paced.lowest, paced.highest)
+
+
+def _kept(paced: Paced, paces: Vector) -> Vector:
+    """``paces`` that are promised token times but for rounding, on the side where the promise holds."""
+    for seconds in _promised(paced):
+        paces = np.where(np.abs(paces - seconds) <= _NEAR * seconds, seconds * _BELOW, paces)
+    return np.clip(paces, paced.lowest, paced.highest)
+
+
+def _promised(paced: Paced) -> list[float]:
+    """Seconds per decode step that some class was promised, where a pool could take more and less."""
+    rates = {entry.name: entry.tokens_per_step for entry in paced.formulation.problem.classes}
+    found = {
+        entry.promise.target * rates[entry.promise.class_name]
+        for entry in paced.formulation.promises
+        if entry.promise.kind is PromiseKind.TPOT and entry.promise.class_name is not None
+    }
+    inside = (paced.lowest.min(initial=np.inf), paced.highest.max(initial=0.0))
+    return sorted(seconds for seconds in found if inside[0] < seconds < inside[1])
