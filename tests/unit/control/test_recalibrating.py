@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import pytest
-from tests.unit.control.test_passes import KEY, Here, Operator, view
+from tests.unit.control.pass_world import KEY, Here, Operator, view
 
 from sluice.control.ports import Ref, WorldView
 from sluice.model.engine_sample import EngineSample
