@@ -3,6 +3,9 @@
 A roll-out of hundreds of Pods changes the world several times a second for minutes. Each pass
 would plan, write and tell for a moment's number of replicas. A person who applies three objects
 should see the plan for all of them at once, all the same.
+
+The figures are constants and no fields of a fleet: they bound the operator's own work, which no
+fleet's owner pays for, and no change waits for more than about a second.
 """
 
 from __future__ import annotations
