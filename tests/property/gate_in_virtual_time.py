@@ -21,8 +21,11 @@ TICK_SECONDS = 0.05
 class VirtualFleet:
     """One gate and the engines that its terms name."""
 
-    def __init__(self, terms: GateTerms, engine: EngineSettings, *, round_trip_seconds: float) -> None:
+    def __init__(
+        self, terms: GateTerms, engine: EngineSettings, *, round_trip_seconds: float, ticks: bool = True
+    ) -> None:
         self.gate = Gate(terms)
+        self._ticks = ticks
         self.passages: dict[int, Passage] = {}
         self._settings = engine
         self._trip = round_trip_seconds
@@ -37,10 +40,14 @@ class VirtualFleet:
         for number, passage in enumerate(offered):
             self.passages[number] = replace(passage, started=float("nan"), first=float("nan"), ended=float("nan"))
             self._push(passage.arrival, "arrive", number)
-        self._push(0.0, "tick", 0)
+        if self._ticks:
+            self._push(0.0, "tick", 0)
         last = max(passage.arrival for passage in offered)
         while self._events:
             now, _, what, which, outcome = heapq.heappop(self._events)
+            # A price near its floor depends a little on how often it moves: as often as in the simulator, at
+            # every event, also those of which a real gate learns nothing.
+            self.gate.watch(now)
             if what == "arrive":
                 self._arrive(int(which), now)
             elif what == "deliver":

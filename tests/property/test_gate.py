@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from dataclasses import replace
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,6 +20,7 @@ from sluice.policy.admission import AdmissionPolicy, Budget, GateView, Memory, R
 from sluice.policy.costs import Costs
 from sluice.policy.kernels import Late
 from sluice.policy.orders import BANDS, EARLIEST_DEADLINE, FIRST_COME, GATE, PRIORITY, keeping_promises, timely
+from sluice.policy.timely import watch_prices
 
 POLICIES = (
     FIRST_COME,
@@ -202,8 +204,10 @@ def test_every_decision_is_the_policys(policy: AdmissionPolicy, seed: int) -> No
     memory = Memory()
     budget = Budget(least_requests=2, tokens=BUDGET_TOKENS)
     gate = driver.gate
+    prices = policy.rule()
     for _ in range(150):
         driver.now += driver.random.expovariate(50.0)
+        memory = replace(memory, prices=_watched(prices[0], driver))
         arriving: Request | None = None
         if driver.random.random() < 0.55 or not driver.prefill:
             driver.number += 1
@@ -243,6 +247,15 @@ def test_every_decision_is_the_policys(policy: AdmissionPolicy, seed: int) -> No
         if arriving and arriving.phase is Phase.WAITING:
             driver.waiting[arriving.request_id] = arriving
         driver.carry_out(effects)
+
+
+def _watched(rule: Any, driver: Driver) -> tuple[float, float, float]:
+    """Prices by the simulator's kernel: what has kept engines closed since the last event, while something waited."""
+    closed = 0
+    if not all(request.late for request in driver.waiting.values()):
+        closed = sum(not account.has_budget() for account in driver.gate.engines.values())
+    watch_prices(rule, float(closed), 0.0, 0.0, driver.now)
+    return float(rule.prefill_price), float(rule.slot_price), float(rule.memory_price)
 
 
 def _without(account: Engine, finished: Request | None) -> tuple[int, float]:

@@ -33,6 +33,8 @@ class LaneTable:
     def __init__(self, policy: AdmissionPolicy, terms: tuple[LaneTerms, ...]) -> None:
         self.names = tuple(entry.name for entry in terms)
         self.policy = policy
+        self.watches = policy.order is Order.TIMELY
+        """Whether the rule has prices that follow what keeps engines closed."""
         self._lanes: Any = lanes_of(terms)
         self._rule: Any = policy.rule()[0]
         if not IS_COMPILED:
@@ -72,8 +74,11 @@ class LaneTable:
         """So many engines share the work."""
         self._rule.engines = float(max(1, ready))
 
-    def watch(self, short: Scarcity, now: float) -> None:
-        """What has kept engines closed since the last call, while something waited."""
+    def watch(self, short: Scarcity | None, now: float) -> None:
+        """What has kept engines closed since the last call; None: nothing waited, and nothing is learnt."""
+        if short is None:
+            self._rule.watched = now
+            return
         watch_prices(self._rule, float(short.prefill), float(short.slots), float(short.memory), now)
 
     def latest_start(self, lane: int, arrival: float, prompt_tokens: float) -> float:

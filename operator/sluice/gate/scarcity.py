@@ -20,6 +20,11 @@ class Scarcity:
     """Their slots would do, but not their KV memory."""
 
 
+def short_of_prefill(engines: Iterable[Engine]) -> int:
+    """Ready engines whose prefill budget is spent."""
+    return sum(not engine.has_budget() for engine in engines if engine.terms.ready)
+
+
 def scarcity(engines: Iterable[Engine], now: float) -> Scarcity:
     """What the ready engines lack now."""
     prefill = slots = memory = 0

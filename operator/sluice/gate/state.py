@@ -27,9 +27,9 @@ from sluice.gate.lanes import Lane
 from sluice.gate.placing import Placement, least_loaded
 from sluice.gate.refusals import aged, over_bounds, refuse
 from sluice.gate.request import Effects, Freed, Phase, Refused, Request
-from sluice.gate.scarcity import Scarcity, scarcity
+from sluice.gate.scarcity import Scarcity, scarcity, short_of_prefill
 from sluice.gate.terms import GateTerms
-from sluice.policy.kernels import Late, Order
+from sluice.policy.kernels import Late
 
 RELEASE_TICKS = 10
 """A queue that need not wait any longer is let go in so many ticks, not at once."""
@@ -48,6 +48,8 @@ class Gate:
         self._placement = Placement()
         self._queued = 0
         self._release_quota = 0
+        self._short = Scarcity()
+        """What engines lacked at the last tick."""
         self._table = LaneTable(terms.policy, terms.lanes)
         self._take(terms, -math.inf)
 
@@ -68,6 +70,7 @@ class Gate:
 
     def on_arrival(self, request: Request, now: float) -> Effects:
         """A request's headers came; its lane must be one of the terms'."""
+        self.watch(now)
         effects = Effects([], [])
         lane = self.lanes[request.lane]
         closed = request.lane in self.terms.closed
@@ -95,6 +98,7 @@ class Gate:
 
     def on_first_chunk(self, request: Request, now: float) -> Effects:
         """The first token came back."""
+        self.watch(now)
         effects = Effects([], [])
         if request.phase is Phase.PREFILL:
             self._free(request, Freed.FIRST_CHUNK)
@@ -104,6 +108,7 @@ class Gate:
 
     def on_end(self, request: Request, now: float) -> Effects:
         """The stream is over: an answer without a body, an error, a client that went away."""
+        self.watch(now)
         effects = Effects([], [])
         if request.phase is Phase.WAITING:
             self._leave_queue(self.lanes[request.lane], request)
@@ -116,9 +121,10 @@ class Gate:
     def on_tick(self, now: float) -> Effects:
         """Time passed: call it some twenty times a second."""
         effects = Effects([], [])
+        self.watch(now)
         self.accounts.tick(now, busy=self.waiting > 0)
-        if self.terms.policy.order is Order.TIMELY:
-            self._table.watch(scarcity(self.engines.values(), now) if self.waiting else Scarcity(), now)
+        if self._table.watches:
+            self._short = scarcity(self.engines.values(), now)
         for request, how in self.accounts.overdue(now, self.terms):
             self._free(request, how)
             request.phase = Phase.RELEASED
@@ -144,6 +150,7 @@ class Gate:
 
     def on_reading(self, engine: str, reading: Reading, now: float) -> Effects:
         """An engine's gauges."""
+        self.watch(now)
         effects = Effects([], [])
         if self.accounts.read(engine, reading, now):
             self._admit(now, effects)
@@ -151,10 +158,25 @@ class Gate:
 
     def on_answers_over(self, reports: Iterable[tuple[str, str]], now: float) -> Effects:
         """Answers are over, by the proxy's report: (request id, address of the replica that gave it)."""
+        self.watch(now)
         effects = Effects([], [])
         self.accounts.over(reports, self.lanes)
         self._admit(now, effects)
         return effects
+
+    def watch(self, now: float) -> None:
+        """Let prices follow what has kept engines closed since the last event, if anything waited that is not late.
+
+        Every event does so first: prefill budgets are counted as they were in between, slots and memory as
+        of the last tick.
+        """
+        if not self._table.watches:
+            return
+        short = None
+        if self._queued and any(lane.live for lane in self.lanes.values()):
+            prefill = short_of_prefill(self.engines.values())
+            short = Scarcity(prefill, self._short.slots, self._short.memory)
+        self._table.watch(short, now)
 
     def set_holding(self, holds: bool) -> None:
         """Hold again, or hold nothing any more: what waits then goes within ten ticks."""
