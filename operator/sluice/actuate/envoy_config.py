@@ -1,4 +1,4 @@
-"""Envoy's own configuration for a fleet: bootstrap, clusters, endpoints, routes, runtime. Pure.
+"""Envoy's own configuration for a fleet: clusters, endpoints, routes, runtime, beside its bootstrap. Pure.
 
 The documents are laid out so that what moves often is cheap to move (API v3,
 https://www.envoyproxy.io/docs/envoy/latest/api-v3/api):
@@ -22,21 +22,20 @@ itself stands at ``UNBOUNDED``; the runtime key alone carries a limit.
 
 from __future__ import annotations
 
-import hashlib
 import ipaddress
-import json
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from sluice.actuate import envoy_gate
+from sluice.actuate.envoy_bootstrap import bootstrap
+from sluice.actuate.envoy_terms import LIMITER, TYPE_URL, discovery, duration, file_source, socket_address, unbounded
+from sluice.actuate.objects import Document
 from sluice.actuate.order import breaker
 from sluice.actuate.port import Order
 from sluice.model.decision import ClassTarget
 from sluice.model.fleet import Endpoint, Fleet, GateUse, Pool, WorkloadClass
 from sluice.model.naming import (
     FAIRNESS_HEADER,
-    FILES_LISTENER_STAT_PREFIX,
     FILES_ROUTES,
     FILES_RUNTIME_LAYER,
     files_cluster,
@@ -44,18 +43,12 @@ from sluice.model.naming import (
     rate_limit_stat_prefix,
 )
 
-TYPE_URL = "type.googleapis.com/envoy"
-UNBOUNDED = 4_294_967_295
-"""The largest threshold that the field holds (uint32)."""
-DEFAULT_ADMIN = "127.0.0.1:9901"
-DEFAULT_LISTENER_PORT = 10000
 UPSTREAM_IDLE_SECONDS = 4
 """Idle connections are dropped before the engine's HTTP server does it (vLLM: after 5 s):
 a request sent into a connection that is just being closed would be lost."""
 SHORTEST_FILL_SECONDS = 0.05
 """Envoy refuses a fill interval below 50 ms."""
 
-Document = dict[str, Any]
 _BALANCING: Document = {
     "lb_policy": "LEAST_REQUEST",
     "common_lb_config": {"locality_weighted_lb_config": {}},
@@ -83,86 +76,17 @@ def render(order: Order, root: str) -> dict[str, Document]:
     return files
 
 
-def bootstrap(fleet: Fleet, root: str) -> Document:
-    """What Envoy is started with: admin port, listener, and where everything else is read from."""
-    admin_host, _, admin_port = (fleet.data_plane.admin_address or DEFAULT_ADMIN).rpartition(":")
-    return {
-        "node": {"id": fleet.key, "cluster": "sluice"},
-        "admin": {"address": _socket(admin_host.strip("[]"), int(admin_port))},
-        "layered_runtime": {
-            "layers": [
-                {
-                    "name": FILES_RUNTIME_LAYER,
-                    "rtds_layer": {
-                        "name": FILES_RUNTIME_LAYER,
-                        "rtds_config": _file(f"{root}/runtime/limits.json", f"{root}/runtime"),
-                    },
-                },
-                {"name": "admin", "admin_layer": {}},
-            ]
-        },
-        "dynamic_resources": {"cds_config": _file(f"{root}/cds.json", root)},
-        "static_resources": {
-            "listeners": [_listener(fleet, root)],
-            **({"clusters": [envoy_gate.cluster(fleet)]} if envoy_gate.has_gate(fleet) else {}),
-        },
-    }
-
-
-def _listener(fleet: Fleet, root: str) -> Document:
-    """One HTTP listener whose routes come from a file."""
-    data_plane = fleet.data_plane
-    gated = envoy_gate.has_gate(fleet)
-    port = DEFAULT_LISTENER_PORT if data_plane.listener_port is None else data_plane.listener_port
-    manager = {
-        "@type": f"{TYPE_URL}.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-        "stat_prefix": FILES_LISTENER_STAT_PREFIX,
-        "codec_type": "AUTO",
-        "use_remote_address": True,
-        "stream_idle_timeout": "0s",  # an answer that is computed for minutes is silent, not lost
-        "rds": {"route_config_name": FILES_ROUTES, "config_source": _file(f"{root}/rds.json", root)},
-        **({"early_header_mutation_extensions": envoy_gate.early_mutations()} if gated else {}),
-        **({"access_log": [envoy_gate.access_log()]} if gated else {}),
-        "http_filters": [
-            {
-                "name": "envoy.filters.http.local_ratelimit",  # idle here; a route with a limit configures it
-                "typed_config": {
-                    "@type": f"{TYPE_URL}.extensions.filters.http.local_ratelimit.v3.LocalRateLimit",
-                    "stat_prefix": FILES_LISTENER_STAT_PREFIX,
-                },
-            },
-            *([envoy_gate.http_filter()] if gated else []),
-            {
-                "name": "envoy.filters.http.router",
-                "typed_config": {"@type": f"{TYPE_URL}.extensions.filters.http.router.v3.Router"},
-            },
-        ],
-    }
-    return {
-        "name": "sluice",
-        "address": _socket(data_plane.listener_address, port),
-        "filter_chains": [
-            {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
-        ],
-    }
-
-
 def _cluster(name: str, root: str, fleet: Fleet) -> Document:
     """A class's cluster: endpoints from their own file, no threshold that binds by accident."""
-    unbounded = {
-        "max_connections": UNBOUNDED,
-        "max_pending_requests": UNBOUNDED,
-        "max_requests": UNBOUNDED,
-        "max_retries": UNBOUNDED,
-    }
+    thresholds = unbounded("max_connections", "max_pending_requests", "max_requests", "max_retries")
     return {
         "@type": f"{TYPE_URL}.config.cluster.v3.Cluster",
         "name": name,
         "type": "EDS",
-        "eds_cluster_config": {"eds_config": _file(f"{root}/eds/{name}.json", f"{root}/eds")},
+        "eds_cluster_config": {"eds_config": file_source(f"{root}/eds/{name}.json", f"{root}/eds")},
         "connect_timeout": "5s",
         **(_BALANCING if not envoy_gate.has_gate(fleet) else {"load_balancing_policy": envoy_gate.balancing()}),
-        "circuit_breakers": {"thresholds": [{"priority": "DEFAULT", **unbounded}]},
+        "circuit_breakers": {"thresholds": [{"priority": "DEFAULT", **thresholds}]},
         "typed_extension_protocol_options": {
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
                 "@type": f"{TYPE_URL}.extensions.upstreams.http.v3.HttpProtocolOptions",
@@ -174,7 +98,7 @@ def _cluster(name: str, root: str, fleet: Fleet) -> Document:
 
 
 def _replicas(pool: Pool, order: Order) -> list[Document]:
-    return [{"endpoint": {"address": _socket(at.address, at.port)}} for at in pool_addresses(pool, order)]
+    return [{"endpoint": {"address": socket_address(at.address, at.port)}} for at in pool_addresses(pool, order)]
 
 
 def _endpoints(name: str, workload: WorkloadClass, order: Order, addresses: Mapping[str, list[Document]]) -> Document:
@@ -253,7 +177,7 @@ def _route(workload: WorkloadClass, order: Order) -> Document:
             **_path(match.path_prefix if match else None),
             "headers": [{"name": header.name, "string_match": {"exact": header.value}} for header in headers],
         },
-        "route": {"cluster": name, "timeout": _seconds(workload.request_timeout_seconds or 0.0)},
+        "route": {"cluster": name, "timeout": duration(workload.request_timeout_seconds or 0.0)},
         "request_headers_to_add": [
             {
                 "header": {"key": FAIRNESS_HEADER, "value": workload.fairness_id or workload.name},
@@ -263,7 +187,7 @@ def _route(workload: WorkloadClass, order: Order) -> Document:
     }
     per_filter = {}
     if target and target.rate_limit is not None:
-        per_filter["envoy.filters.http.local_ratelimit"] = _rate_limit(rate_limit_stat_prefix(name), target)
+        per_filter[LIMITER] = _rate_limit(rate_limit_stat_prefix(name), target)
     if envoy_gate.has_gate(order.fleet):
         per_filter[envoy_gate.FILTER] = envoy_gate.route_override(workload)
         route["response_headers_to_add"] = envoy_gate.answer_headers()
@@ -289,7 +213,7 @@ def _rate_limit(prefix: str, target: ClassTarget) -> Document:
         "token_bucket": {
             "max_tokens": max(tokens, target.burst or 1),
             "tokens_per_fill": tokens,
-            "fill_interval": _seconds(tokens / rate),
+            "fill_interval": duration(tokens / rate),
         },
         "filter_enabled": always,
         "filter_enforced": always,
@@ -309,36 +233,6 @@ def _runtime(order: Order, served: Iterable[WorkloadClass]) -> Document:
             name = files_cluster(order.fleet.namespace, workload.name)
             layer[envoy_gate.fence_key(name)] = envoy_gate.fence(order, workload, replicas)
     return {"@type": f"{TYPE_URL}.service.runtime.v3.Runtime", "name": FILES_RUNTIME_LAYER, "layer": layer}
-
-
-class Response(Document):
-    """A discovery response that knows its own text: JSON of a thousand classes is not made twice."""
-
-    def __init__(self, resources: Iterable[Mapping[str, Any]]) -> None:
-        listed = list(resources)
-        lines = ",\n".join(map(json.dumps, listed))
-        version = hashlib.sha256(lines.encode()).hexdigest()[:16]
-        super().__init__(version_info=version, resources=listed)
-        self.text = f'{{"version_info": "{version}", "resources": [\n{lines}\n]}}\n'
-
-
-def discovery(resources: Iterable[Mapping[str, Any]]) -> Response:
-    """A discovery response whose version is a digest of its content; one resource a line, so that diffs show it."""
-    return Response(resources)
-
-
-def _file(path: str, folder: str) -> Document:
-    """A configuration source: the file, watched through its folder, so that a rename over it is seen."""
-    return {"path_config_source": {"path": path, "watched_directory": {"path": folder}}, "resource_api_version": "V3"}
-
-
-def _socket(address: str, port: int) -> Document:
-    return {"socket_address": {"address": address, "port_value": port}}
-
-
-def _seconds(value: float) -> str:
-    """A protobuf duration, rounded down to whole microseconds (a bucket then fills no slower than planned)."""
-    return f"{math.floor(value * 1e6) / 1e6:.6f}".rstrip("0").rstrip(".") + "s"
 
 
 def _is_ip(address: str) -> bool:

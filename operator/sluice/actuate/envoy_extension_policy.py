@@ -24,15 +24,14 @@ Reference: https://gateway.envoyproxy.io/docs/api/extension_types/#envoyextensio
 from __future__ import annotations
 
 from sluice.actuate.envoy_gate import needs_claims
+from sluice.actuate.envoy_gateway import attached_to, open_thresholds
 from sluice.actuate.kinds import EXTENSION_POLICY
 from sluice.actuate.objects import Document, owned_by_class
 from sluice.actuate.port import Order
 from sluice.model.fleet import Fleet, GateUse, WorkloadClass
 from sluice.model.gate import CLAIMS_NAMESPACE, GATE_PORT, MESSAGE_TIMEOUT_SECONDS, ROUTE_ATTRIBUTE, gate_service
-from sluice.model.naming import ROUTE_RULE_NAME, owned_route
+from sluice.model.naming import owned_route
 
-UNBOUNDED = 4_294_967_295
-"""The largest threshold that the fields take."""
 PINGS = {"interval": "1s", "timeout": "900ms"}
 """How often a proxy asks whether the connection lives; Envoy Gateway wants the time-out below the interval."""
 
@@ -45,12 +44,9 @@ def policies(order: Order) -> tuple[Document, ...]:
 
 
 def _policy(order: Order, workload: WorkloadClass) -> Document:
-    route, rule = owned_route(workload), ROUTE_RULE_NAME
-    if workload.route is not None:
-        route, rule = workload.route.name, workload.route.rule_name
     document = owned_by_class(EXTENSION_POLICY, owned_route(workload), order.fleet, workload, order.targets.plan_id)
     document["spec"] = {
-        "targetRefs": [{"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "name": route, "sectionName": rule}],
+        "targetRefs": attached_to(workload),
         "extProc": [_processor(order.fleet, workload)],
     }
     return document
@@ -61,12 +57,7 @@ def _processor(fleet: Fleet, workload: WorkloadClass) -> Document:
     return {
         "backendRefs": [service],
         "backendSettings": {
-            "circuitBreaker": {
-                "maxConnections": UNBOUNDED,
-                "maxPendingRequests": UNBOUNDED,
-                "maxParallelRequests": UNBOUNDED,
-                "maxParallelRetries": UNBOUNDED,
-            },
+            "circuitBreaker": open_thresholds(),
             "healthCheck": {
                 "active": {
                     "type": "GRPC",

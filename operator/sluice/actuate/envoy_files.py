@@ -18,6 +18,8 @@ from pathlib import Path
 from sluice.actuate import envoy_config
 from sluice.actuate.atomic_file import replace_text, text_at
 from sluice.actuate.envoy_opening import opened_routes, opened_runtime
+from sluice.actuate.envoy_terms import Response
+from sluice.actuate.objects import Document
 from sluice.actuate.order import has_limits, steps, without_limits
 from sluice.actuate.port import Order, targets_from_json, targets_to_json
 from sluice.model.decision import Receipt, Targets
@@ -139,9 +141,9 @@ class EnvoyFiles:
         return f"{FOLDER}/{name}"
 
 
-def _text(document: envoy_config.Document) -> str:
+def _text(document: Document) -> str:
     """JSON: YAML would read better and takes a hundred times as long to write, in which the plan grows old."""
-    return document.text if isinstance(document, envoy_config.Response) else json.dumps(document, indent=1) + "\n"
+    return document.text if isinstance(document, Response) else json.dumps(document, indent=1) + "\n"
 
 
 def _replace(path: Path, text: str) -> bool:

@@ -21,8 +21,9 @@ References: https://www.envoyproxy.io/docs/envoy/latest/api-v3/extensions/filter
 from __future__ import annotations
 
 import math
-from typing import Any
 
+from sluice.actuate.envoy_terms import TYPE_URL, socket_address, unbounded
+from sluice.actuate.objects import Document
 from sluice.actuate.port import Order
 from sluice.model.fleet import Fleet, GateUse, WorkloadClass
 from sluice.model.gate import (
@@ -40,10 +41,7 @@ from sluice.model.gate import (
     WAITED_HEADER,
 )
 
-Document = dict[str, Any]
-TYPE_URL = "type.googleapis.com/envoy"
 FILTER = "envoy.filters.http.ext_proc"
-UNBOUNDED = 4_294_967_295
 COPIED_HEADERS = (WAITED_HEADER, PLAN_HEADER, REQUEST_ID_HEADER)
 """From the request, where the gate wrote them, to the answer."""
 
@@ -136,13 +134,13 @@ def access_log() -> Document:
 def cluster(fleet: Fleet) -> Document:
     """Where the gate listens."""
     host, _, port = (fleet.data_plane.gate_address or "").rpartition(":")
-    address = {"socket_address": {"address": host.strip("[]"), "port_value": int(port)}}
-    unbounded = dict.fromkeys(("max_connections", "max_pending_requests", "max_requests", "max_retries"), UNBOUNDED)
+    address = socket_address(host.strip("[]"), int(port))
+    thresholds = unbounded("max_connections", "max_pending_requests", "max_requests", "max_retries")
     return {
         "name": FILES_GATE_CLUSTER,
         "type": "STRICT_DNS",  # takes addresses as well as names
         "connect_timeout": "1s",
-        "circuit_breakers": {"thresholds": [{"priority": "DEFAULT", **unbounded}]},
+        "circuit_breakers": {"thresholds": [{"priority": "DEFAULT", **thresholds}]},
         "load_assignment": {
             "cluster_name": FILES_GATE_CLUSTER,
             "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address}}]}],

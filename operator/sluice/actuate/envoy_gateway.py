@@ -27,7 +27,8 @@ Reference: https://gateway.envoyproxy.io/docs/api/extension_types/#backendtraffi
 from __future__ import annotations
 
 from sluice.actuate.envoy_gate import fence
-from sluice.actuate.kinds import TRAFFIC_POLICY
+from sluice.actuate.envoy_terms import UNBOUNDED, unbounded
+from sluice.actuate.kinds import HTTP_ROUTE, TRAFFIC_POLICY
 from sluice.actuate.objects import Document, owned_by_class
 from sluice.actuate.order import breaker
 from sluice.actuate.port import Order
@@ -37,14 +38,18 @@ from sluice.model.gate import ENDPOINT_HEADER
 from sluice.model.naming import ROUTE_RULE_NAME, owned_route
 from sluice.policy.division import in_flight_per_proxy, rate_per_proxy
 
-UNBOUNDED = 4_294_967_295
-"""The largest threshold that the fields take."""
-
 
 def open_thresholds() -> Document:
     """Thresholds that nothing reaches, all four: one that is left out would stand at 1024."""
-    names = ("maxConnections", "maxPendingRequests", "maxParallelRequests", "maxParallelRetries")
-    return dict.fromkeys(names, UNBOUNDED)
+    return unbounded("maxConnections", "maxPendingRequests", "maxParallelRequests", "maxParallelRetries")
+
+
+def attached_to(workload: WorkloadClass) -> list[Document]:
+    """The rule to which a class's policies are attached: of its own route, or of the user's."""
+    route, rule = owned_route(workload), ROUTE_RULE_NAME
+    if workload.route is not None:
+        route, rule = workload.route.name, workload.route.rule_name
+    return [{"group": HTTP_ROUTE.group, "kind": HTTP_ROUTE.name, "name": route, "sectionName": rule}]
 
 
 def policies(order: Order) -> tuple[Document, ...]:
@@ -58,15 +63,12 @@ def _policy(order: Order, workload: WorkloadClass, target: ClassTarget | None) -
     if target is None:
         return None
     limit = breaker(target)
-    if workload.route is not None:
-        if target.rate_limit is None and limit is None and order.fleet.data_plane.gate is not GateUse.ENABLED:
-            return None
-        route, rule = workload.route.name, workload.route.rule_name
-    else:
-        route, rule = owned_route(workload), ROUTE_RULE_NAME
+    gated = order.fleet.data_plane.gate is GateUse.ENABLED
+    if workload.route is not None and target.rate_limit is None and limit is None and not gated:
+        return None
     document = owned_by_class(TRAFFIC_POLICY, owned_route(workload), order.fleet, workload, order.targets.plan_id)
     document["spec"] = {
-        "targetRefs": [{"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "name": route, "sectionName": rule}],
+        "targetRefs": attached_to(workload),
         "mergeType": "StrategicMerge",
         "circuitBreaker": {
             **open_thresholds(),

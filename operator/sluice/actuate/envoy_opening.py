@@ -5,9 +5,9 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from sluice.actuate.envoy_config import Document, discovery
+from sluice.actuate.envoy_terms import LIMITER, discovery
+from sluice.actuate.objects import Document
 
-LIMITER = "envoy.filters.http.local_ratelimit"
 BREAKER = ("circuit_breakers.", ".default.max_requests")
 """How the runtime key of an in-flight limit begins and ends."""
 

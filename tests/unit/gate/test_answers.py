@@ -12,7 +12,7 @@ from google.protobuf import json_format
 from tests.unit.actuate.fleets import fleet
 from tests.unit.gate.worlds import engine, lane, request, terms
 
-from sluice.actuate.envoy_config import bootstrap
+from sluice.actuate.envoy_bootstrap import bootstrap
 from sluice.gate.access_log import ends
 from sluice.gate.answers import LONGEST_SECONDS, UNREPORTED_SECONDS
 from sluice.gate.engines import Engine, Reading
