@@ -39,12 +39,16 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/component: operator
 {{- end }}
 
-{{- define "sluice.labels" -}}
-{{ include "sluice.selectorLabels" . }}
+{{- define "sluice.releaseLabels" -}}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/part-of: sluice
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name (replace "+" "_" .Chart.Version) }}
+{{- end }}
+
+{{- define "sluice.labels" -}}
+{{ include "sluice.selectorLabels" . }}
+{{ include "sluice.releaseLabels" . }}
 {{- end }}
 
 {{/* The namespaces the operator watches, as a JSON list; empty where it watches all. */}}
@@ -121,8 +125,5 @@ app.kubernetes.io/component: gate
 
 {{- define "sluice.gateLabels" -}}
 {{ include "sluice.gateSelectorLabels" . }}
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/part-of: sluice
-app.kubernetes.io/managed-by: {{ .Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name (replace "+" "_" .Chart.Version) }}
+{{ include "sluice.releaseLabels" . }}
 {{- end }}
