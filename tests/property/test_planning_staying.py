@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from tests.contract.planning_instances import problem
+from tests.contract.planning_instances import problem, staying
 
 from sluice.model.fleet import Charging
 from sluice.model.plan import Plan
 from sluice.planning import plan
 from sluice.planning.answer import answer
 from sluice.planning.decode import split
+from sluice.planning.formulate import formulate
 from sluice.planning.modes import Mode
+from sluice.planning.pace import excesses, stays
+from sluice.planning.paced import Paced
 from sluice.planning.problem import ClassInput, PoolInput, Problem
 from sluice.planning.promises import Promise, PromiseKind
+from sluice.planning.solver import solve
 
 EXAMPLES = settings(max_examples=60, deadline=None)
 seeds = st.integers(0, 10**6)
@@ -76,6 +81,87 @@ def test_a_plan_that_says_nothing_else_holds_with_shared_iterations(seed: int) -
             + part.decode_queue * data.prompt
         )
         assert float(np.sum(held)) <= pool.replicas * pool.kv_token_capacity * (1 + 1e-5) + 1e-6
+
+
+def scarce(seed: int) -> Problem:
+    """An instance with requests that stay where memory or token times make it matter."""
+    entry = staying(problem(seed), random.Random(seed))
+    assume(any(stays(entry)))
+    return entry
+
+
+@EXAMPLES
+@given(seeds, st.lists(st.floats(0, 1), min_size=4, max_size=4))
+def test_the_program_moved_to_other_paces_is_the_program_stated_at_them(seed: int, shares: list[float]) -> None:
+    paced = Paced.of(scarce(seed))
+    paces = paced.lowest + np.array(shares)[: len(paced.lowest)] * paced.width
+    moved = paced.at(paces)
+    stated = formulate(moved.problem, paces=moved.paces)
+    point = np.random.default_rng(seed).random(stated.program.columns) * stated.program.scale
+    sizes = np.maximum(stated.program.largest(np.abs(stated.program.entries)), 1e-300)
+    assert moved.program.times(point) / sizes == pytest.approx(stated.program.times(point) / sizes, rel=1e-8, abs=1e-8)
+    assert moved.program.row_names() == stated.program.row_names()
+    assert [columns.pace for columns in moved.pools] == [columns.pace for columns in stated.pools]
+
+
+@EXAMPLES
+@given(seeds, st.lists(st.floats(0, 1), min_size=4, max_size=4))
+def test_no_paces_earn_more_than_the_upper_bound(seed: int, shares: list[float]) -> None:
+    entry = scarce(seed)
+    assume(all(p.kind is not PromiseKind.SLOT_TPOT or p.hard for p in entry.promises))
+    found = answer(entry, ties=False)
+    assume(found.is_optimal and not any("as if decodes could move" in note for note in found.notes))
+    assert found.certificate is not None
+    paced = Paced.of(entry)
+    other = paced.at(paced.lowest + np.array(shares)[: len(paced.lowest)] * paced.width)
+    tried = solve(other.program)
+    assume(tried.verdict.may_actuate)
+    bound = found.certificate.upper_bound
+    assert float(other.program.objective @ tried.primal) <= bound + 1e-6 * max(1.0, abs(bound))
+
+
+@EXAMPLES
+@given(seeds)
+def test_where_memory_is_ample_staying_costs_nothing(seed: int) -> None:
+    entry = memory_bound(seed)
+    entry = replace(
+        entry,
+        pools=tuple(replace(pool, kv_token_capacity=1e12) for pool in entry.pools),
+        promises=tuple(p for p in entry.promises if p.kind is not PromiseKind.TPOT or p.class_name is None),
+    )
+    staying_put, free = (answer(moving(entry, moves=moves), ties=False) for moves in (False, True))
+    assume(free.is_optimal)
+    assert staying_put.notes == ()
+    assert staying_put.value == pytest.approx(free.value, rel=1e-7, abs=1e-7)
+
+
+@EXAMPLES
+@given(seeds)
+def test_the_same_problem_gives_the_same_plan(seed: int) -> None:
+    entry = scarce(seed)
+    assert planned(entry) == planned(entry)
+
+
+def test_a_soft_slot_weighted_time_keeps_to_a_shared_pace_too() -> None:
+    """Planned by cuts: each of them with one iteration time for all classes of the pool."""
+    modes = (Mode(256, 15, 0.063), Mode(0, 16, 0.026))
+    classes = tuple(
+        ClassInput(
+            name=name, rate=3.0, prompt_tokens=prompt, uncached_prompt_tokens=prompt, output_tokens=output,
+            abandonment_rate=0.1, prompt_token_price=0.1, output_token_price=0.2,
+        )
+        for name, prompt, output in (("long", 3000, 300), ("short", 300, 900))
+    )  # fmt: skip
+    pool = PoolInput(name="gpu", ready=2, modes=modes, kv_token_capacity=25_000.0, decodes_move=False)
+    promise = Promise(kind=PromiseKind.SLOT_TPOT, target=0.03, hard=False, penalty=100.0)
+    entry = Problem(
+        fleet="default/curved", charging=Charging.BUNDLED, pools=(pool,), classes=classes, promises=(promise,)
+    )
+    found = answer(entry)
+    assert found.is_optimal
+    assert found.formulation.paces != (None,)
+    assert excesses(found.formulation, found.solution.primal) == ()
+    assert found.value < 0.99 * answer(moving(entry, moves=True)).value
 
 
 def two_classes(*, moves: bool) -> Problem:
