@@ -60,6 +60,8 @@ class LaneTerms:
     """Planned requests waiting for their prefill, q_p* of the fleet."""
     rate: float = 0.0
     """Planned requests per second, z* of the fleet."""
+    arrival_rate: float = 0.0
+    """Requests per second that come; at least the planned ones."""
     index: float = 0.0
     """Value per unit of the binding resource."""
     band: Band = Band.FULL
@@ -169,10 +171,10 @@ class AdmissionPolicy:
     prefill_seconds_per_token: float = 0.0
     margin_seconds: float = 0.0
     credit_seconds: float = 5.0
-    fill: float = 0.5
+    fill: float = 0.7
     """TIMELY: share of the time to a promise that may be spoken for; the rest is for what nobody expects."""
-    guard_seconds: float = 0.3
-    """TIMELY: slack below which a promise is in danger."""
+    guard_seconds: float = 1.0
+    """TIMELY: slack below which a promise is in danger; one long prompt closes an engine for so long."""
     horizon_seconds: float = 10.0
     """TIMELY: time that a request without a promise counts as able to wait."""
     price_seconds: float = 5.0
@@ -302,6 +304,7 @@ def lanes_of(terms: tuple[LaneTerms, ...]) -> Any:
     for i, entry in enumerate(terms):
         lanes["target"][i], lanes["queue_target"][i] = entry.target, entry.queue_target
         lanes["rate"][i], lanes["index"][i] = entry.rate, entry.index
+        lanes["arrivals"][i] = max(entry.rate, entry.arrival_rate)
         lanes["band"][i] = _BANDS[entry.band]
         lanes["promise"][i], lanes["mean_prompt"][i] = entry.promise_seconds, entry.mean_prompt_tokens
         lanes["value"][i] = entry.value
@@ -330,6 +333,7 @@ def terms_of_plan(
             target=entry.prefill,
             queue_target=entry.prefill_queue,
             rate=entry.admitted_rate,
+            arrival_rate=entry.arrival_rate,
             index=entry.index,
             band=entry.band,
             promise_seconds=promises.get(entry.name, math.inf),

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from sluice.policy.compiled import compiled, inner
-from sluice.policy.timely import choose_timely
+from sluice.policy.timely import choose_timely, cost_of_late
 
 
 class Order(IntEnum):
@@ -67,6 +67,7 @@ LANE = np.dtype(
         ("target", "f8"),  # prefills in service, x* of the fleet
         ("queue_target", "f8"),  # requests waiting, q_p* of the fleet
         ("rate", "f8"),  # admitted requests per second, z* of the fleet
+        ("arrivals", "f8"),  # requests per second that come, at least the admitted ones
         ("index", "f8"),  # value per unit of the binding resource
         ("band", "i8"),
         # What the class is promised, and what the law says of its prompts.
@@ -203,12 +204,12 @@ def _choose_by_score(rule: Rule, lanes: Lanes) -> int:
 
 @inner
 def _choose_late(rule: Rule, lanes: Lanes) -> int:
-    """Among late heads: the class of highest index; in the timely order the shortest prompt, least in the way."""
+    """Among late heads: the class of highest index; in the timely order the one that is least in the way."""
     best, best_score = -1, -np.inf
     for i in range(len(lanes)):
         if lanes[i].late <= 0:
             continue
-        score = -lanes[i].late_prompt if rule.order == 6 else lanes[i].index
+        score = -cost_of_late(rule, lanes[i]) if rule.order == 6 else lanes[i].index
         if score > best_score:
             best, best_score = i, score
     return best

@@ -36,7 +36,7 @@ EARLIEST_DEADLINE = AdmissionPolicy(name="earliest-deadline", order=Order.DEADLI
 
 
 TIMELY = AdmissionPolicy(name="timely", order=Order.TIMELY, needs=frozenset({Need.PLAN, Need.PROMISES}), late=Late.LAST)
-"""By value for what is scarce, and by promise as far as value allows it; the late last, the shortest of them first."""
+"""By value for what is scarce, and by promise as far as value allows it; the late last, least in the way first."""
 
 MARGIN_SECONDS = 0.2
 """Kept in hand before a promise counts as lost: a start may find a budget of unfinished prompt before it."""

@@ -5,12 +5,13 @@ What is scarce is watched, not assumed: three prices follow what keeps engines c
 something waits (unfinished prefill, slots, KV memory), and a cost is the priced sum of what
 a request takes of each. Value over cost is a class's *worth*.
 
-Walk the waiting classes from the worthiest down, as long as everything that waits in them
-can still be started in time beside what is planned to arrive (a Moore-Hodgson test by
-lanes). Among the classes walked so far the worthiest goes first, but for one whose promise
-would be lost before its turn comes: that goes at once, the earliest first. What the walk
-did not reach waits for what it did. A class with a guaranteed share goes before all others
-while it holds credit.
+Walk all classes from the worthiest down, as long as what waits in them can still be started
+in time beside all that comes to them (a Moore-Hodgson test by lanes; a worthier class counts
+also while nothing of it waits, or one that is rationed would slip in between). Among the
+classes walked so far the worthiest goes first, but for one whose promise would be in danger
+by the time its turn comes: that goes at once, the earliest first. What the walk did not
+reach waits for what it did. A class with a guaranteed share goes before all others while it
+holds credit. Of what has lost its promise goes first what is least in the way.
 """
 
 from __future__ import annotations
@@ -47,6 +48,22 @@ def watch_prices(rule: Any, prefill: float, slots: float, memory: float, now: fl
 
 
 @inner
+def _cost(rule: Any, lane: Any) -> float:
+    """Seconds of one engine that a request of the lane takes of what is scarce."""
+    return float(rule.prefill_price * lane.busy + rule.slot_price * lane.hold + rule.memory_price * lane.memory)
+
+
+@inner
+def cost_of_late(rule: Any, lane: Any) -> float:
+    """The same of the late head, with its own prompt where the gate knows it."""
+    if not rule.own_prompt:
+        return _cost(rule, lane)
+    besides = max(0.0, lane.busy - lane.mean_prompt * rule.prefill_seconds)  # its share of others' iterations
+    busy = besides + lane.late_prompt * rule.prefill_seconds
+    return float(_cost(rule, lane) + rule.prefill_price * (busy - lane.busy))
+
+
+@inner
 def _appraise(rule: Any, lanes: Any) -> None:
     """Worth and turn of every lane at the present prices; nobody is kept yet.
 
@@ -59,8 +76,7 @@ def _appraise(rule: Any, lanes: Any) -> None:
     for i in range(len(lanes)):
         lane = lanes[i]
         lane.kept = 0
-        cost = rule.prefill_price * lane.busy + rule.slot_price * lane.hold + rule.memory_price * lane.memory
-        lane.worth = lane.value / max(cost, 1e-12)
+        lane.worth = lane.value / max(_cost(rule, lane), 1e-12)
         lane.turn = rule.prefill_price * lane.busy / rule.engines
         by_slots = 1.0 - rule.prefill_price
         if lane.memory > 0.0:
@@ -91,7 +107,7 @@ def _due(rule: Any, lane: Any, now: float, within: float) -> float:
     share = 1.0
     if within < last:
         share = max(0.0, (within - head) / max(last - head, 1e-9))
-    return float(lane.turn * (share * lane.waiting + lane.rate * max(0.0, within - span)))
+    return float(lane.turn * (share * lane.waiting + lane.arrivals * max(0.0, within - span)))
 
 
 @inner
@@ -125,12 +141,15 @@ def _owed(lanes: Any) -> int:
 
 
 @inner
-def _worthiest(lanes: Any) -> int:
-    """The waiting lane of the highest tier, and there of the highest worth, that is not kept; -1: none."""
+def _worthiest(lanes: Any, least_waiting: int) -> int:
+    """The lane of the highest tier, and there of the highest worth, that is not kept; -1: none.
+
+    Only lanes in which so many wait.
+    """
     best = -1
     for i in range(len(lanes)):
         lane = lanes[i]
-        if lane.waiting <= 0 or lane.kept:
+        if lane.waiting < least_waiting or lane.kept:
             continue
         if best < 0 or (-lane.tier, lane.worth) > (-lanes[best].tier, lanes[best].worth):
             best = i
@@ -144,19 +163,23 @@ def choose_timely(rule: Any, lanes: Any, now: float) -> int:
     owed = _owed(lanes)
     if owed >= 0:
         return owed
-    first, urgent, ahead = -1, -1, 0.0
-    while True:
-        i = _worthiest(lanes)
-        if i < 0 or not _fits(rule, lanes, i, now):
+    first, unwalked = _worthiest(lanes, 1), 0
+    for i in range(len(lanes)):
+        unwalked += lanes[i].waiting > 0
+    if unwalked <= 1:
+        return first
+    urgent, ahead = -1, 0.0
+    while unwalked > 0:
+        i = _worthiest(lanes, 0)
+        if not _fits(rule, lanes, i, now):
             break
         lane = lanes[i]
         lane.kept = 1
-        if first < 0:
-            first = i
+        if lane.waiting <= 0:
+            continue
+        unwalked -= 1
         hurries = lane.head_latest - now < ahead + rule.guard
         if hurries and (urgent < 0 or lane.head_latest < lanes[urgent].head_latest):
             urgent = i
         ahead += lane.waiting * lane.turn
-    if urgent >= 0:
-        return urgent
-    return first if first >= 0 else i
+    return urgent if urgent >= 0 else first

@@ -64,6 +64,14 @@ CASES = {
         view(*[("chat", 9.0 + k / 20) for k in range(19)], ENDANGERED[1]),
         "chat@9",
     ),
+    "nor where more comes to the endangered class than the plan admits": (
+        view(*ENDANGERED, lanes=(replace(CHAT, promise_seconds=6.0), replace(LONG, arrival_rate=20.0))),
+        "chat@9.9",
+    ),
+    "nor where a worthier class of which nobody waits will need the time": (
+        view(*ENDANGERED, lanes=(CHAT, LONG, replace(CHAT, name="best", value=9.0, promise_seconds=0.4, rate=9.0))),
+        "chat@9.9",
+    ),
     "a lane without a promise is never in danger": (
         view(*ENDANGERED, lanes=(CHAT, replace(LONG, promise_seconds=math.inf))),
         "chat@9.9",
@@ -87,11 +95,30 @@ def test_one_idle_replica_takes(case: str) -> None:
     assert [start.request_id for start in POLICY.decide(held, 10.0, ONE)] == [expected]
 
 
-def test_among_the_late_the_shortest_prompt_goes_first() -> None:
-    held = view(("chat", 1.0), ("long", 2.0))
-    short = replace(held.waiting[1], prompt_tokens=10.0)
-    starts = POLICY.decide(replace(held, waiting=(held.waiting[0], short)), 10.0, ONE)
-    assert [(start.request_id, start.late) for start in starts] == [("long@2", True)]
+LATE = (("chat", 1.0), ("long", 2.0))
+TALKATIVE = replace(LONG, name="long", costs=Costs(busy_seconds=0.1, hold_seconds=9.0))
+
+
+@pytest.mark.parametrize(
+    ("lanes", "prices", "long_prompt", "own_prompt", "expected"),
+    [
+        pytest.param((CHAT, TALKATIVE), PREFILL, 10.0, True, "long@2", id="by prefill the shorter prompt"),
+        pytest.param((CHAT, TALKATIVE), PREFILL, 900.0, True, "chat@1", id="whichever class it is of"),
+        pytest.param((CHAT, TALKATIVE), SLOTS, 10.0, True, "chat@1", id="by slots the shorter answer"),
+        pytest.param((CHAT, LONG), PREFILL, 10.0, False, "chat@1", id="by class where no prompt's length is known"),
+    ],
+)
+def test_among_the_late_the_one_least_in_the_way_goes_first(
+    lanes: tuple[LaneTerms, ...],
+    prices: tuple[float, float, float],
+    long_prompt: float,
+    own_prompt: bool,
+    expected: str,
+) -> None:
+    held = view(*LATE, lanes=lanes, prices=prices)
+    given = replace(held, waiting=(held.waiting[0], replace(held.waiting[1], prompt_tokens=long_prompt)))
+    starts = replace(POLICY, own_prompt=own_prompt).decide(given, 10.0, ONE)
+    assert [(start.request_id, start.late) for start in starts] == [(expected, True)]
 
 
 def watched(shares: tuple[float, float, float], seconds: float, pace: float = 5.0) -> tuple[float, float, float]:
