@@ -115,8 +115,9 @@ def formulate(
     """
     data = ClassData.of(problem.classes)
     builder = ProgramBuilder()
-    builder.rows(ADMISSION, [entry.name for entry in problem.classes], upper=data.rate * (1 - data.spread))
-    if data.spread.any():
+    names = [entry.name for entry in problem.classes]
+    builder.rows(ADMISSION, names, upper=data.rate if data.certain else data.rate * (1 - data.spread))
+    if not data.certain:
         _uncertain(builder, problem, data)
     split = needs_batches_of_their_own(problem)
     groups = equal_pools(problem)

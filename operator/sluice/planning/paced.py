@@ -191,6 +191,6 @@ def _slopes(formulation: Formulation, columns: PoolColumns, timed: Sequence[int]
     weights = [(columns.pace_row, -steps), (columns.memory_row, held), *((row, steps) for row in timed)]
     for row, weight in weights:
         if row is not None:
-            begin, end = program.entry_rows.searchsorted([row, row + 1])
-            slopes[begin:end] = weight[program.entry_columns[begin:end]]
+            own = program.entry_rows == row
+            slopes[own] = weight[program.entry_columns[own]]
     return slopes

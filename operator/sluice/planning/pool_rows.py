@@ -10,7 +10,7 @@ from sluice.model.fleet import Charging
 from sluice.planning.class_data import ClassData
 from sluice.planning.groups import PoolGroup
 from sluice.planning.problem import Problem
-from sluice.planning.program import INFINITY, Indices, ProgramBuilder, Vector
+from sluice.planning.program import INFINITY, Indices, Labels, ProgramBuilder, Spelled, Vector
 from sluice.planning.promises import PromiseKind
 
 PREFILL = "(2) prefill work"
@@ -32,6 +32,8 @@ class PoolColumns:
     group: PoolGroup
     served: slice
     """z, one per admissible class."""
+    closed: list[int]
+    """Positions within the group's classes of those that it would serve too late: their z are held at 0."""
     waiting: slice
     """s, one per entry of ``waiting_classes``."""
     waiting_classes: Indices
@@ -65,11 +67,12 @@ def add_pool(
     group: PoolGroup,
     *,
     split: bool,
-    banned: Indices,
+    banned: list[int],
     pace: float | None = None,
 ) -> PoolColumns:
     """Add one group's variables and rows; ``banned`` classes are not served here, all decode at ``pace`` if given."""
-    served = _served(builder, problem, data, group, banned)
+    closed = np.isin(group.classes, banned).nonzero()[0].tolist() if banned else []
+    served = _served(builder, problem, data, group, closed)
     if group.first.external is not None:
         member = group.classes
         builder.entries(member.tolist(), range(served, served + len(member)), 1.0)
@@ -77,6 +80,7 @@ def add_pool(
         return PoolColumns(
             group=group,
             served=slice(served, served + len(member)),
+            closed=closed,
             waiting=nothing,
             waiting_classes=_NOBODY,
             engines=nothing,
@@ -91,13 +95,13 @@ def add_pool(
     waiting, waiting_classes = _waiting(builder, problem, data, group)
     first = group.first
     split = pace is None and (split or first.kv_token_capacity is not None or _moving_costs(group))
-    labels = [f"{group.name},{mode}" for mode in group.modes]
+    labels = _mode_labels(group)
     scale = max(1.0, group.replicas)
     cost = first.cost_per_hour / _HOUR_SECONDS / first.engines_per_replica if problem.charge_replicas else 0.0
     engines = builder.columns("engines", labels, objective=-cost, scale=scale)
     decodes = _decodes(builder, problem, data, group, split=split)
     batches = len(group.classes) if split else 1
-    names = _labels(problem, group.classes, group) if split else [group.name]
+    names: Labels = _labels(problem, group.classes, group) if split else [group.name]
     prefill_row = builder.rows(PREFILL, [group.name], lower=0.0, upper=0.0)
     decode_rows = builder.rows(DECODE, names, lower=0.0, upper=0.0)
     slots_rows = builder.rows(SLOTS, labels, upper=0.0)
@@ -108,6 +112,7 @@ def add_pool(
     columns = PoolColumns(
         group=group,
         served=slice(served, served + len(group.classes)),
+        closed=closed,
         waiting=slice(waiting, waiting + len(waiting_classes)),
         waiting_classes=waiting_classes,
         engines=slice(engines, engines + len(group.modes)),
@@ -128,30 +133,36 @@ def add_pool(
     return columns
 
 
-def _served(builder: ProgramBuilder, problem: Problem, data: ClassData, group: PoolGroup, banned: Indices) -> int:
+def _served(builder: ProgramBuilder, problem: Problem, data: ClassData, group: PoolGroup, closed: list[int]) -> int:
     """Add z of one group, scaled by the most requests/s of each class that it could take or that come."""
-    member = group.classes
-    value, high = data.value[member], data.high[member]
+    member, own = group.classes, data.of_members(group.classes)
+    value = own.value
     if (external := group.first.external) is not None:
-        value -= external.prompt_token_cost * data.prompt[member] + external.output_token_cost * data.output[member]
-        most = np.maximum(high, 1e-9)
+        value = value - (external.prompt_token_cost * own.prompt + external.output_token_cost * own.output)
+        most = np.maximum(own.high, 1e-9)
     else:
-        busy = data.uncached[member] / group.prefill_rate + data.steps[member] / group.decode_rate
-        most = max(1.0, group.replicas) / busy
-        most = np.where(high > 0, np.minimum(most, high), most)
+        busy = own.uncached / group.prefill_rate + own.steps / group.decode_rate
+        most = np.minimum(max(1.0, group.replicas) / busy, own.sought)
+    upper = [INFINITY] * len(member)
+    for place in closed:
+        upper[place] = 0.0
     return builder.columns(
         "served",
         _labels(problem, member, group),
         objective=value,
-        upper=INFINITY if not len(banned) else np.where(np.isin(member, banned), 0.0, np.inf),
+        upper=upper,
         scale=most,
     )
 
 
-def _labels(problem: Problem, member: Indices, group: PoolGroup) -> list[str]:
+def _labels(problem: Problem, member: Indices, group: PoolGroup) -> Labels:
     """``class,pool`` of some classes."""
-    name, classes = group.name, problem.classes
-    return [f"{classes[i].name},{name}" for i in member.tolist()]
+    return Spelled(len(member), lambda place: f"{problem.classes[member[place]].name},{group.name}")
+
+
+def _mode_labels(group: PoolGroup) -> Labels:
+    """``pool,mode`` of each mode."""
+    return Spelled(len(group.modes), lambda k: f"{group.name},{group.modes[k]}")
 
 
 def prefill_seconds(group: PoolGroup, uncached_tokens: float) -> float:
@@ -171,12 +182,12 @@ def _waiting(builder: ProgramBuilder, problem: Problem, data: ClassData, group: 
     may = data.theta[group.classes] > 0
     if prompt:
         may &= np.array([problem.classes[i].name not in prompt for i in group.classes], dtype=bool)
-    positions = np.flatnonzero(may)
+    positions = may.nonzero()[0]
     chosen = group.classes[positions]
     most = max(1.0, group.replicas) * group.prefill_rate
     start = builder.columns(
         "leaving the decode queue",
-        [f"{problem.classes[i].name},{group.name}" for i in chosen],
+        _labels(problem, chosen, group),
         objective=-data.value[chosen] if bundled else -data.output_value[chosen],
         scale=most / np.maximum(data.uncached[chosen], 1.0),
     )
@@ -206,16 +217,18 @@ def _moving_costs(group: PoolGroup) -> bool:
 
 def _decodes(builder: ProgramBuilder, problem: Problem, data: ClassData, group: PoolGroup, *, split: bool) -> int:
     """Add y: per mode, and per class where batches are split."""
-    scale = max(1.0, group.replicas) * max(mode.batch for mode in group.modes)
+    modes, member = group.modes, group.classes
+    scale = max(1.0, group.replicas) * max(mode.batch for mode in modes)
     if not split:
-        return builder.columns("decodes", [f"{group.name},{mode}" for mode in group.modes], scale=scale)
-    labels = [f"{problem.classes[i].name},{group.name},{mode}" for i in group.classes for mode in group.modes]
+        return builder.columns("decodes", _mode_labels(group), scale=scale)
+    own, count = _labels(problem, member, group), len(modes)
+    labels = Spelled(len(member) * count, lambda place: f"{own[place // count]},{modes[place % count]}")
     per_token = group.first.transfer_cost_per_token
     if per_token == 0:
         return builder.columns("decodes", labels, scale=scale)
     # A decode in a solo mode was moved there once: y/(t D) moves a second, each of P tokens.
-    solo = np.array([0.0 if mode.mixed else 1.0 / mode.seconds for mode in group.modes])
-    cost = per_token * np.outer(data.prompt[group.classes] / data.steps[group.classes], solo)
+    solo = np.array([0.0 if mode.mixed else 1.0 / mode.seconds for mode in modes])
+    cost = per_token * np.outer(data.prompt[member] / data.steps[member], solo)
     return builder.columns("decodes", labels, objective=-cost.ravel(), scale=scale)
 
 
@@ -226,15 +239,15 @@ def _memory_row(builder: ProgramBuilder, group: PoolGroup) -> int:
 def _request_entries(builder: ProgramBuilder, problem: Problem, data: ClassData, columns: PoolColumns) -> None:
     """Nonzeros of z and s in the rows (1)-(3), (6) and (7)."""
     group, member = columns.group, columns.group.classes
-    served = range(columns.served.start, columns.served.stop)
+    own, served = data.of_members(member), range(columns.served.start, columns.served.stop)
     first = columns.decode_rows.start
     builder.entries(member.tolist(), served, 1.0)
-    builder.entries(columns.prefill_row, served, data.uncached[member])
-    builder.entries(range(first, first + len(member)) if columns.split else first, served, data.steps[member])
+    builder.entries(columns.prefill_row, served, own.uncached)
+    builder.entries(range(first, first + len(member)) if columns.split else first, served, own.steps)
     if columns.memory_row is not None:
         # While a prompt is computed its tokens fill up evenly; cached ones are there from the start.
-        resident = data.prompt[member] - data.uncached[member] / 2
-        stay = data.uncached[member] / group.prefill_rate
+        resident = own.prompt - own.uncached / 2
+        stay = own.uncached / group.prefill_rate
         builder.entries(columns.memory_row, served, stay * resident + _decoding_tokens(data, columns, member))
     if len(columns.waiting_classes):
         _leaving_entries(builder, problem, data, columns)

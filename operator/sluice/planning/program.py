@@ -8,8 +8,9 @@ blocks with a number, a name and labels, so that a row can be named in a message
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,14 +26,40 @@ Numbers = float | list[float] | Vector
 Places = int | Sequence[int]
 
 
-@dataclass(frozen=True, slots=True)
-class Block:
+class Labels(Protocol):
+    """What the rows or columns of a block are called: a list of names, or names that are spelled out when read."""
+
+    def __len__(self) -> int:
+        """How many there are."""
+
+    def __getitem__(self, place: int, /) -> str:
+        """The name of one."""
+
+
+class Spelled:
+    """Labels that nobody spells out before they are read."""
+
+    __slots__ = ("_count", "_spell")
+
+    def __init__(self, count: int, spell: Callable[[int], str]) -> None:
+        self._count, self._spell = count, spell
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return self._count
+
+    def __getitem__(self, place: int, /) -> str:
+        """The name of one."""
+        return self._spell(place)
+
+
+class Block(NamedTuple):
     """A run of rows or columns of one kind."""
 
     name: str
     """Number and name, as in the model's statement: ``(1) admission``."""
     start: int
-    labels: Sequence[str]
+    labels: Labels
 
     @property
     def stop(self) -> int:
@@ -59,9 +86,9 @@ class Program:
     row_lower: Vector
     row_upper: Vector
     entry_rows: Indices
-    """Row of each nonzero, not decreasing."""
+    """Row of each nonzero, in any order."""
     entry_columns: Indices
-    """Column of each nonzero, increasing inside a row."""
+    """Column of each nonzero."""
     entries: Vector
 
     @property
@@ -85,7 +112,7 @@ class Program:
     def row_names(self) -> list[str]:
         """All row names, in order."""
         return [
-            f"{block.name}[{label}]" if label else block.name for block in self.row_blocks for label in block.labels
+            f"{block.name}[{block.labels[place]}]" for block in self.row_blocks for place in range(len(block.labels))
         ]
 
     def row_block(self, name: str) -> Block | None:
@@ -103,9 +130,16 @@ class Program:
         return np.concatenate([self.upper, self.row_upper])
 
     @lazy
+    def bound_sizes(self) -> Vector:
+        """The smaller bound of each row, without its sign; 0 where there is none."""
+        sizes = np.minimum(np.abs(self.row_lower), np.abs(self.row_upper))
+        sizes[np.isinf(sizes)] = 0.0
+        return sizes
+
+    @lazy
     def row_scale(self) -> Vector:
         """Largest scaled term of each row, 1 for an empty one."""
-        return np.where(self.row_sizes > 0.0, self.row_sizes, 1.0)
+        return np.where(self.row_sizes, self.row_sizes, 1.0)
 
     @lazy
     def unit_entries(self) -> Vector:
@@ -122,7 +156,7 @@ class Program:
     @lazy
     def money(self) -> float:
         """The largest money term of the objective at typical values; never 0."""
-        return max(float(np.abs(self.scaled_objective).max(initial=0.0)), 1e-300)
+        return max(highest(np.abs(self.scaled_objective)), 1e-300)
 
     @lazy
     def scaled_entries(self) -> Vector:
@@ -133,13 +167,9 @@ class Program:
     @lazy
     def row_sizes(self) -> Vector:
         """Largest term of each row at typical values; 0 for an empty row."""
-        return self.largest(np.abs(self.scaled_entries))
-
-    def largest(self, terms: Vector) -> Vector:
-        """Largest of ``terms``, one per nonzero and none negative, in each row."""
-        largest = np.zeros(self.rows)
-        np.maximum.at(largest, self.entry_rows, terms)
-        return largest
+        sizes = np.zeros(self.rows)
+        np.maximum.at(sizes, self.entry_rows, np.abs(self.scaled_entries))
+        return sizes
 
     def times(self, x: Vector) -> Vector:
         """A x."""
@@ -150,9 +180,14 @@ class Program:
         return summed(self.entry_columns, self.entries * y[self.entry_rows], self.columns)
 
 
+def highest(values: Vector) -> float:
+    """The largest of ``values``, 0 of none; of a few numbers in a third of the time that ``max`` takes."""
+    return float(values[values.argmax()]) if len(values) else 0.0
+
+
 def summed(places: Indices, values: Vector, count: int) -> Vector:
     """Sums of ``values`` by place, 0 .. count - 1."""
-    sums: Vector = np.bincount(places, values, minlength=count).astype(np.float64, copy=False)
+    sums: Vector = np.bincount(places, values, count).astype(np.float64, copy=False)
     return sums
 
 
@@ -164,7 +199,7 @@ def _name(blocks: tuple[Block, ...], index: int) -> str:
 
 
 class ProgramBuilder:
-    """Collects blocks and nonzeros; ``build`` sorts them once.
+    """Collects blocks and nonzeros; ``build`` makes arrays of them once.
 
     Plain lists: a program has a dozen small blocks, and an array per block and number costs more than they do.
     """
@@ -185,7 +220,7 @@ class ProgramBuilder:
     def columns(
         self,
         name: str,
-        labels: Sequence[str],
+        labels: Labels,
         *,
         objective: Numbers = 0.0,
         lower: Numbers = 0.0,
@@ -204,7 +239,7 @@ class ProgramBuilder:
     def rows(
         self,
         name: str,
-        labels: Sequence[str],
+        labels: Labels,
         *,
         lower: Numbers = -INFINITY,
         upper: Numbers = INFINITY,
@@ -235,12 +270,11 @@ class ProgramBuilder:
 
     def build(self) -> Program:
         """The program. Nonzeros of value 0 are left out; none may be given twice."""
-        rows = np.array(self._entry_rows, dtype=np.int64)
-        columns = np.array(self._entry_columns, dtype=np.int64)
-        values = np.array(self._entries, dtype=np.float64)
-        order = np.argsort(rows * max(1, len(self._objective)) + columns, kind="stable")
-        if not values.all():
-            order = order[values[order] != 0.0]
+        rows, columns = np.array(self._entry_rows, dtype=np.int64), np.array(self._entry_columns, dtype=np.int64)
+        entries = np.array(self._entries, dtype=np.float64)
+        if np.count_nonzero(entries) < len(entries):
+            there = entries.nonzero()
+            rows, columns, entries = rows[there], columns[there], entries[there]
         return Program(
             row_blocks=tuple(self._row_blocks),
             column_blocks=tuple(self._column_blocks),
@@ -250,9 +284,9 @@ class ProgramBuilder:
             scale=np.array(self._scale),
             row_lower=np.array(self._row_lower),
             row_upper=np.array(self._row_upper),
-            entry_rows=rows[order],
-            entry_columns=columns[order],
-            entries=values[order],
+            entry_rows=rows,
+            entry_columns=columns,
+            entries=entries,
         )
 
 

@@ -41,7 +41,7 @@ from sluice.planning.comparison_rows import fairness, slot_time
 from sluice.planning.groups import PoolGroup
 from sluice.planning.pool_rows import PoolColumns, prefill_seconds
 from sluice.planning.problem import Problem
-from sluice.planning.program import Indices, ProgramBuilder
+from sluice.planning.program import ProgramBuilder
 from sluice.planning.promise_place import Place, PromiseRow
 from sluice.planning.promises import Promise, PromiseKind
 
@@ -73,7 +73,7 @@ def reachable_target(promise: Promise, groups: Sequence[PoolGroup], problem: Pro
     return max(promise.target, min(times, default=promise.target))
 
 
-def too_slow(problem: Problem, groups: Sequence[PoolGroup]) -> list[Indices]:
+def too_slow(problem: Problem, groups: Sequence[PoolGroup]) -> list[list[int]]:
     """Per group: the classes whose hard TTFT promise its prefill alone would break."""
     banned: list[list[int]] = [[] for _ in groups]
     for promise in problem.promises:
@@ -85,7 +85,7 @@ def too_slow(problem: Problem, groups: Sequence[PoolGroup]) -> list[Indices]:
                 for slow, group in zip(banned, groups, strict=True):
                     if prefill_seconds(group, entry.uncached_prompt_tokens) > target:
                         slow.append(i)
-    return [np.array(slow, dtype=np.int64) for slow in banned]
+    return banned
 
 
 def add_promises(
@@ -98,6 +98,8 @@ def add_promises(
     cuts: Sequence[float],
 ) -> tuple[PromiseRow, ...]:
     """Add the rows of every promise, in the order of the problem."""
+    if not problem.promises:
+        return ()
     place = Place(builder, problem, data, pools, elastic)
     return tuple(_add(place, promise, cuts) for promise in problem.promises)
 

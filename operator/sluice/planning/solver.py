@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 import numpy as np
 from ortools.glop import parameters_pb2 as glop_parameters
@@ -67,14 +68,18 @@ _VERDICTS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Basis:
+class Basis(NamedTuple):
     """Which columns and rows lie at which bound: a corner of a program, whatever its numbers."""
 
     columns: Indices
     """Per column: ``BASIC``, or the bound it lies at."""
     rows: Indices
     """Per row: ``BASIC`` where its bounds do not bind, or the bound that does."""
+
+    @property
+    def status(self) -> Indices:
+        """Of all columns, then of all rows."""
+        return np.concatenate(self)
 
     def message(self) -> solution_pb2.BasisProto:
         """As MathOpt takes it."""
@@ -98,6 +103,17 @@ class Solution:
     iterations: int
     basis: Basis
     """The corner it ended at; empty arrays without one."""
+
+    def proved(self) -> Solution:
+        """The same, called optimal."""
+        return Solution(
+            verdict=Verdict.OPTIMAL,
+            message=self.message,
+            primal=self.primal,
+            dual=self.dual,
+            iterations=self.iterations,
+            basis=self.basis,
+        )
 
 
 NO_BASIS = Basis(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
@@ -145,9 +161,11 @@ def _message(program: Program) -> model_pb2.ModelProto:
     rows.lower_bounds.extend((program.row_lower / size).tolist())
     rows.upper_bounds.extend((program.row_upper / size).tolist())
     rows.names.extend(program.row_names())
-    matrix.row_ids.extend(program.entry_rows.tolist())
-    matrix.column_ids.extend(program.entry_columns.tolist())
-    matrix.coefficients.extend(program.unit_entries.tolist())
+    # MathOpt takes nonzeros row by row, and column by column in each.
+    order = np.argsort(program.entry_rows * program.columns + program.entry_columns, kind="stable")
+    matrix.row_ids.extend(program.entry_rows[order].tolist())
+    matrix.column_ids.extend(program.entry_columns[order].tolist())
+    matrix.coefficients.extend(program.unit_entries[order].tolist())
     message.objective.maximize = True
     message.objective.linear_coefficients.ids.extend(range(program.columns))
     message.objective.linear_coefficients.values.extend((program.scaled_objective / program.money).tolist())
