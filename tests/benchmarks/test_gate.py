@@ -182,8 +182,9 @@ async def test_agreement_with_the_simulator_over_ten_minutes(tmp_path: Path) -> 
     counts = replay.refused(recording.passages), replay.refused(replayed)
     say(
         f"{len(recording.passages)} requests in {REPLAY_SECONDS:.0f} s; refused {counts[0]} and simulated {counts[1]}; "
-        f"round trip {recording.round_trip_seconds * 1e3:.1f} ms; load generator late by "
-        f"{recording.lag_seconds * 1e3:.1f} ms (99th percentile); load average {os.getloadavg()[1]:.1f}\n{table(rows)}"
+        f"gate to engine and back {recording.round_trip_seconds * 1e3:.1f} ms, client to gate and back "
+        f"{recording.outside_seconds * 1e3:.1f} ms; load generator late by {recording.lag_seconds * 1e3:.1f} ms "
+        f"(99th percentile); load average {os.getloadavg()[1]:.1f}\n{table(rows)}"
     )
 
 

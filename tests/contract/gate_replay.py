@@ -11,7 +11,7 @@ import json
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from tests.contract.gate_world import World, replica_settings
@@ -58,8 +58,11 @@ class Recording:
     """What was seen of a run."""
 
     passages: tuple[Passage, ...]
+    """On the gate's clock: what lies between clients and gate is none of either's doing."""
     round_trip_seconds: float
-    """Client to engine and back, mean: what clients saw after the gate's wait, less what the engines counted."""
+    """Gate to engine and back, mean: from start to first token as the gate counts it, less what the engines count."""
+    outside_seconds: float
+    """Client to gate and back, mean: what clients saw to the first token, less what the gate counts."""
     lag_seconds: float
     """99th percentile of how late the load generator's loop was."""
 
@@ -92,7 +95,7 @@ def offered(load: float, seconds: float, seed: int) -> list[Passage]:
 async def record(one: World, plan: Sequence[Passage]) -> Recording:
     """Send ``plan`` in real time and wait for every answer."""
     loop = asyncio.get_running_loop()
-    before = await engines_ttft(one)
+    before = await counted(one)
     began = loop.time() + 0.1
     lags: list[float] = []
     tasks = []
@@ -102,29 +105,69 @@ async def record(one: World, plan: Sequence[Passage]) -> Recording:
         lags.append(loop.time() - due)
         tasks.append(asyncio.create_task(_pass(one, passage, began)))
     passages = await asyncio.gather(*tasks)
-    after = await engines_ttft(one)
+    after = await counted(one)
     started = [passage for passage in passages if not math.isnan(passage.started)]
-    count = after[1] - before[1]
-    assert count == len(started)
-    outside = sum(passage.first - passage.started for passage in started) / len(started)
+    seen = after - before
+    assert seen.firsts == seen.prefills == len(started)
+    clients = sum(passage.first - passage.arrival for passage in started)
+    outside = (clients - seen.gate_ttft) / len(started)
     return Recording(
-        passages=tuple(sorted(passages, key=lambda passage: passage.arrival)),
-        round_trip_seconds=outside - (after[0] - before[0]) / count,
+        passages=tuple(sorted((_later(passage, outside) for passage in passages), key=lambda one: one.arrival)),
+        round_trip_seconds=(seen.gate_hold - seen.engine_ttft) / len(started),
+        outside_seconds=outside,
         lag_seconds=statistics.quantiles(lags, n=100)[-1],
     )
 
 
-async def engines_ttft(one: World) -> tuple[float, float]:
-    """Seconds from arrival to first token as the engines count them, summed over requests, and how many those were."""
-    total = count = 0.0
+def _later(passage: Passage, seconds: float) -> Passage:
+    """A passage that comes to the gate so long after its client sent it, and is let go so much later."""
+    refused = math.isnan(passage.started)
+    return replace(
+        passage,
+        arrival=passage.arrival + seconds,
+        started=passage.started + seconds,
+        ended=passage.ended + seconds if refused else passage.ended,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counted:
+    """What gate and engines have counted so far: sums over requests, seconds."""
+
+    gate_ttft: float
+    gate_hold: float
+    """From start to first token."""
+    firsts: float
+    """First tokens that the gate saw."""
+    engine_ttft: float
+    prefills: float
+    """First tokens that engines gave."""
+
+    def __sub__(self, other: Counted) -> Counted:
+        return Counted(**{field.name: getattr(self, field.name) - getattr(other, field.name) for field in fields(self)})
+
+
+async def counted(one: World) -> Counted:
+    """The counters of now."""
+    gate = await one.gate_metrics()
+    engines = {"sum": 0.0, "count": 0.0}
     for port in one.replica_ports:
         async with one.session.get(f"http://127.0.0.1:{port}/metrics") as answer:
             for line in (await answer.text()).splitlines():
-                if line.startswith("vllm:time_to_first_token_seconds_sum"):
-                    total += float(line.rsplit(" ", 1)[1])
-                elif line.startswith("vllm:time_to_first_token_seconds_count"):
-                    count += float(line.rsplit(" ", 1)[1])
-    return total, count
+                if line.startswith("vllm:time_to_first_token_seconds_"):
+                    what = line.partition("{")[0].rpartition("_")[2]
+                    engines[what] = engines.get(what, 0.0) + float(line.rsplit(" ", 1)[1])
+
+    def of_gate(name: str) -> float:
+        return sum(value for key, value in gate.items() if key.startswith(f"sluice_gate_{name}{{"))
+
+    return Counted(
+        gate_ttft=of_gate("ttft_seconds_sum"),
+        gate_hold=of_gate("hold_seconds_sum"),
+        firsts=of_gate("ttft_seconds_count"),
+        engine_ttft=engines["sum"],
+        prefills=engines["count"],
+    )
 
 
 async def _pass(one: World, passage: Passage, began: float) -> Passage:
@@ -175,7 +218,21 @@ def simulated(one: World, recording: Recording) -> tuple[Passage, ...]:
     )
     budget = Budget(least_requests=LEAST_REQUESTS, tokens=BUDGETS * engine.batched_token_budget)
     regime = replace(gated(terms.policy, budget=budget), whole_prompts=True, queue_limit=MOST_WAITING)
-    return passages_of(simulate(setup, regime, Guidance(lanes=terms.lanes)))
+    passages = passages_of(simulate(setup, regime, Guidance(lanes=terms.lanes)))
+    return tuple(_heard(passage, recording.round_trip_seconds / 2) for passage in passages)
+
+
+def _heard(passage: Passage, seconds: float) -> Passage:
+    """A simulated passage as a gate saw it that hears of first tokens so much later than the simulator's.
+
+    What waited was let go on such news. The round trip until it is at its engine is the same: the simulator
+    has all of it after the start.
+    """
+    if math.isnan(passage.started) or passage.started <= passage.arrival:
+        return passage
+    return replace(
+        passage, started=passage.started + seconds, first=passage.first + seconds, ended=passage.ended + seconds
+    )
 
 
 def refused(passages: Sequence[Passage]) -> int:
