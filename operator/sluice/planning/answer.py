@@ -13,7 +13,7 @@ from sluice.planning.comparison_rows import slot_ratio
 from sluice.planning.formulate import Formulation, formulate
 from sluice.planning.opening import opening
 from sluice.planning.pace import at_best, excesses, stays, tied
-from sluice.planning.pace_search import own_paces, search
+from sluice.planning.pace_search import Proofs, own_paces, search
 from sluice.planning.paced import Paced
 from sluice.planning.problem import Problem
 from sluice.planning.promises import PromiseKind
@@ -79,7 +79,7 @@ def _staying(problem: Problem, cuts: Sequence[float], *, ties: bool) -> Answer:
     relaxed = _once(paced.relaxed(), ties=False)
     found = None
     if relaxed.is_optimal:
-        found = _as_relaxed(paced, relaxed) or search(paced, relaxed, _proof)
+        found = _as_relaxed(paced, relaxed) or search(paced, relaxed, Proofs(_check, _prove))
     if found is None or found.certificate is None or relaxed.certificate is None:
         best = _once(formulate(problem, cuts=cuts), ties=ties)
         over = excesses(best.formulation, best.solution.primal) if best.is_optimal else ()
@@ -105,7 +105,13 @@ def _as_relaxed(paced: Paced, relaxed: Answer) -> Answer | None:
     return None
 
 
-def _proof(formulation: Formulation, start: Basis | None) -> Answer | None:
+def _check(formulation: Formulation, solution: Solution) -> Answer | None:
+    """The answer with columns and prices that were found otherwise, where it can be proved."""
+    found = _checked(formulation, solution)
+    return found if found.is_optimal else None
+
+
+def _prove(formulation: Formulation, start: Basis) -> Answer | None:
     """The answer from a corner on, where there is one."""
     found = _guessed(formulation, start) or _solved(formulation, start)
     return found if found.is_optimal else None
@@ -120,7 +126,7 @@ def _once(formulation: Formulation, *, ties: bool) -> Answer:
 def _untied(found: Answer) -> Answer:
     """The optimum that the rule about ties prefers."""
     if found.certificate is not None:
-        settled = untied(found.formulation, found.solution, found.certificate.reduced)
+        settled = untied(found.formulation, found.solution, found.certificate)
         if settled is not None:
             checked = certify(found.formulation.program, settled, found.solution.dual)
             if checked.holds:
@@ -165,7 +171,7 @@ def _checked(formulation: Formulation, solution: Solution) -> Answer:
     """``solution`` with its certificate, and called optimal where that holds."""
     certificate = certify(formulation.program, solution.primal, solution.dual)
     if certificate.holds and solution.verdict is not Verdict.OPTIMAL:
-        solution = replace(solution, verdict=Verdict.OPTIMAL)
+        solution = solution.proved()
     return Answer(formulation, solution, certificate)
 
 

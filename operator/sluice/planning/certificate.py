@@ -13,12 +13,11 @@ theorem of strong duality, whoever computed the numbers.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from sluice.planning.program import Program, Vector
+from sluice.planning.program import Program, Vector, highest, summed
 
 PRIMAL_TOLERANCE = 1e-9
 DUAL_TOLERANCE = 1e-7
@@ -37,11 +36,13 @@ class Certificate:
     upper_bound: float
     """Dual objective: what no plan can exceed, up to the dual residual."""
     worst_primal: str = ""
-    """The row or column with the largest primal residual."""
+    """The row or column with the largest primal residual, where that is more than rounding."""
     worst_dual: str = ""
-    """The row or column with the largest dual residual."""
+    """The row or column with the largest dual residual, where that is more than rounding."""
     reduced: Vector = field(default_factory=lambda: np.zeros(0), repr=False, compare=False)
     """What one more unit of each column earns beyond all prices."""
+    activity: Vector = field(default_factory=lambda: np.zeros(0), repr=False, compare=False)
+    """What each row comes to."""
 
     @property
     def holds(self) -> bool:
@@ -62,24 +63,26 @@ class Certificate:
 
 def certify(program: Program, primal: Vector, dual: Vector) -> Certificate:
     """Check ``primal`` and ``dual`` against ``program``."""
-    prices = np.concatenate([program.objective - program.times_transposed(dual), dual])
-    values = np.concatenate([primal, program.times(primal)])
-    # One that is not finite leaves no finite sum.
-    if not math.isfinite(float(values.sum() + prices.sum())):
+    rows, columns = program.entry_rows, program.entry_columns
+    paid, done = program.entries * dual[rows], program.entries * primal[columns]
+    reduced = program.objective - summed(columns, paid, program.columns)
+    activity = summed(rows, done, program.rows)
+    # First all columns, then all rows: what holds for both is asked once.
+    values, prices = np.concatenate([primal, activity]), np.concatenate([reduced, dual])
+    if np.count_nonzero(np.isfinite(values) & np.isfinite(prices)) < len(values):
         nan = float("nan")
         return Certificate(
             primal_residual=nan, dual_residual=nan, gap=nan, value=nan, upper_bound=nan, worst_primal="(not a number)"
         )
-    primal_excess = np.maximum(values - program.high, program.low - values) / _largest_terms(program, primal)
-    primal_residual, worst_primal = _worst(program, primal_excess)
+    excess = np.maximum(values - program.high, program.low - values)
+    primal_residual, worst_primal = _worst(program, excess / _largest_terms(program, primal, done), PRIMAL_TOLERANCE)
     # A positive price sits on the upper bound, a negative one on the lower; on a missing bound it has the wrong sign.
     bound = np.where(prices > 0.0, program.high, program.low)
     absent = np.isinf(bound)
-    missing = absent & (prices != 0.0)
-    sizes, most = _money_terms(program, dual)
-    dual_residual, worst_dual = _worst(program, np.where(missing, np.abs(prices), 0.0) * sizes)
     bound[absent] = 0.0
-    value, upper_bound = float(program.objective @ primal), float(prices @ bound)
+    sizes, most = _money_terms(program, paid)
+    dual_residual, worst_dual = _worst(program, absent * np.abs(prices) * sizes, DUAL_TOLERANCE)
+    value, upper_bound = float(program.objective.dot(primal)), float(prices.dot(bound))
     return Certificate(
         primal_residual=primal_residual,
         dual_residual=dual_residual,
@@ -88,33 +91,33 @@ def certify(program: Program, primal: Vector, dual: Vector) -> Certificate:
         upper_bound=upper_bound,
         worst_primal=worst_primal,
         worst_dual=worst_dual,
-        reduced=prices[: program.columns],
+        reduced=reduced,
+        activity=activity,
     )
 
 
-def _largest_terms(program: Program, primal: Vector) -> Vector:
-    """What an excess is measured by: a column's own size, and a row's largest term or bound."""
-    low, high = program.row_lower, program.row_upper
-    bounds = np.maximum(np.where(np.isfinite(low), np.abs(low), 0.0), np.where(np.isfinite(high), np.abs(high), 0.0))
-    np.maximum.at(bounds, program.entry_rows, np.abs(program.entries * primal[program.entry_columns]))
-    bounds[bounds == 0.0] = 1.0
-    return np.concatenate([np.maximum(np.abs(primal), program.scale), bounds])
+def _largest_terms(program: Program, primal: Vector, done: Vector) -> Vector:
+    """What an excess is measured by: a column's own size, and a row's bound or the largest term ``done`` in it."""
+    largest = program.bound_sizes.copy()
+    np.maximum.at(largest, program.entry_rows, np.abs(done))
+    largest[largest == 0.0] = 1.0
+    return np.concatenate([np.maximum(np.abs(primal), program.scale), largest])
 
 
-def _money_terms(program: Program, dual: Vector) -> tuple[Vector, float]:
+def _money_terms(program: Program, paid: Vector) -> tuple[Vector, float]:
     """Per column and row: typical size over the largest money term of the column, or of all; and that of all."""
-    money = np.abs(program.scaled_entries * dual[program.entry_rows])
-    columns = np.abs(program.scaled_objective)
-    most = max(float(columns.max(initial=0.0)), float(money.max(initial=0.0)), 1e-300)
-    np.maximum.at(columns, program.entry_columns, money)
+    columns = np.abs(program.objective)
+    np.maximum.at(columns, program.entry_columns, np.abs(paid))
+    columns *= program.scale
+    most = max(highest(columns), 1e-300)
     return np.concatenate([program.scale / np.maximum(columns, 1e-6 * most), program.row_sizes / most]), most
 
 
-def _worst(program: Program, residuals: Vector) -> tuple[float, str]:
-    """The largest residual, never negative, and the name of its place."""
+def _worst(program: Program, residuals: Vector, tolerance: float) -> tuple[float, str]:
+    """The largest residual, never negative, and the name of its place where it is above ``tolerance``."""
     place = int(residuals.argmax())
     worst = float(residuals[place])
-    if worst <= 0.0:
-        return 0.0, ""
+    if worst <= tolerance:
+        return max(worst, 0.0), ""
     columns = program.columns
     return worst, program.column_name(place) if place < columns else program.row_name(place - columns)

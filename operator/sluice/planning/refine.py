@@ -3,7 +3,8 @@
 Which columns and rows lie at which bound says everything about a corner; one linear system
 gives its values, another its prices. Most of that system is trivial: a class at home in one
 pool is served as far as its row (1) allows, and rows that do not bind drop out. What is left,
-the kernel, has the size of the pools and not of the classes, and is solved densely.
+the kernel, has the size of the pools and not of the classes, and is solved densely. (Where a
+handful of rows bind, telling the trivial ones apart takes longer than solving them along.)
 
 So a guessed corner is tried without a solver (``opening``), the corner of the last pass moves
 along with the numbers (``sensitivity``), and where the certificate wants more than the solver's
@@ -12,7 +13,7 @@ tolerances its corner is computed again, with two rounds of refinement in extend
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,26 +23,30 @@ from sluice.planning.solver import AT_UPPER, BASIC, Basis, Solution
 
 LARGEST_KERNEL = 2000
 """Rows above which the dense system would take longer than it is worth."""
+_FEW = 32
+"""Rows that bind up to which all of them are the kernel."""
 _ROUNDS = 2
 _SNAP = 1e-13
 """Relative size below which a basic value is rounding of zero."""
 
 
-@dataclass(frozen=True)
-class Corner:
-    """A basis of one program, scaled, in two parts: rows with one basic column each, and the kernel."""
+class Corner(NamedTuple):
+    """A basis of one program, scaled, in two parts: rows with one basic column each, if told apart, and the kernel."""
 
     program: Program
     place: Basis
-    columns: Indices
-    """Basic columns: those of the kernel, then those alone in their rows."""
     lone_rows: Indices
-    """The rows with one basic column, in the order of these columns."""
+    """The rows with one basic column."""
+    lone_columns: Indices
+    """These columns, in the order of their rows."""
     lone: Vector
-    """The coefficients of these columns in their rows."""
+    """Their coefficients there."""
     kernel_rows: Indices
+    """The other rows that bind."""
+    kernel_columns: Indices
+    """The other basic columns, as many."""
     inverse: Vector
-    """Of the square matrix of the other rows that bind, by the other basic columns."""
+    """Of the matrix of these rows and columns."""
 
     def moved_by(self, row: int) -> tuple[Vector, Vector]:
         """Change of all columns and of all row activities per unit of ``row``'s bound."""
@@ -53,10 +58,11 @@ class Corner:
     def solution(self, rounds: int = _ROUNDS) -> Solution:
         """Columns and prices at this corner; optimal or not, only a certificate tells."""
         program = self.program
-        values = self._fixed()
-        fixed, activity = values[: program.columns], values[program.columns :]
-        target = activity / program.row_scale
-        if fixed.any():
+        bound = np.where(self.place.status == AT_UPPER, program.high, program.low)
+        bound[np.isinf(bound)] = 0.0
+        fixed, target = bound[: program.columns], bound[program.columns :] / program.row_scale
+        if np.count_nonzero(fixed):
+            fixed[self.place.columns == BASIC] = 0.0
             target -= program.times(fixed) / program.row_scale
         basic, price = self._columns(target), self._prices(program.scaled_objective)
         for _ in range(rounds):
@@ -74,23 +80,24 @@ class Corner:
 
     def _columns(self, target: Vector) -> Vector:
         """Basic columns at which the binding rows meet ``target``, scaled; all others 0."""
-        program, inner = self.program, len(self.kernel_rows)
+        program, left = self.program, target
         columns = np.zeros(program.columns)
-        columns[self.columns[inner:]] = target[self.lone_rows] / self.lone
-        if inner:
-            taken = summed(program.entry_rows, program.unit_entries * columns[program.entry_columns], program.rows)
-            left = (target - taken)[self.kernel_rows]
-            columns[self.columns[:inner]] = self.inverse @ left
+        if len(self.lone):
+            columns[self.lone_columns] = target[self.lone_rows] / self.lone
+            left = target - summed(
+                program.entry_rows, program.unit_entries * columns[program.entry_columns], program.rows
+            )
+        columns[self.kernel_columns] = self.inverse.dot(left[self.kernel_rows])
         return columns
 
     def _prices(self, money: Vector) -> Vector:
         """Prices of the binding rows at which every basic column earns ``money``, scaled; all others 0."""
-        program, inner = self.program, len(self.kernel_rows)
+        program = self.program
         prices = np.zeros(program.rows)
-        if inner:
-            prices[self.kernel_rows] = money[self.columns[:inner]] @ self.inverse
-        paid = summed(program.entry_columns, program.unit_entries * prices[program.entry_rows], program.columns)
-        prices[self.lone_rows] = (money - paid)[self.columns[inner:]] / self.lone
+        prices[self.kernel_rows] = money[self.kernel_columns].dot(self.inverse)
+        if len(self.lone):
+            paid = summed(program.entry_columns, program.unit_entries * prices[program.entry_rows], program.columns)
+            prices[self.lone_rows] = (money - paid)[self.lone_columns] / self.lone
         return prices
 
     def _missing_work(self, target: Vector, columns: Vector) -> Vector:
@@ -107,33 +114,28 @@ class Corner:
         np.subtract.at(missing, program.entry_columns, terms)
         return missing.astype(np.float64)
 
-    def _fixed(self) -> Vector:
-        """Every column, then every row's activity, at the finite bound its status names; basic ones 0."""
-        program, place = self.program, self.place
-        status = np.concatenate([place.columns, place.rows])
-        values = np.where(status == AT_UPPER, program.high, program.low)
-        values[(status == BASIC) | np.isinf(values)] = 0.0
-        return values
-
 
 def corner(program: Program, basis: Basis, largest: int = LARGEST_KERNEL) -> Corner | None:
     """The corner of ``basis``; None where it names no point, or its kernel is larger than ``largest``."""
     if (len(basis.columns), len(basis.rows)) != (program.columns, program.rows):
         return None
     is_basic, binds = basis.columns == BASIC, basis.rows != BASIC
-    rows, columns = program.entry_rows, program.entry_columns
-    inside = is_basic[columns] & binds[rows]
-    alone = (np.bincount(rows[inside], minlength=program.rows) == 1)[rows] & inside
-    lone_rows, lone_columns = rows[alone], columns[alone]
-    is_basic[lone_columns] = False
-    binds[lone_rows] = False
-    kernel_rows, kernel_columns = np.flatnonzero(binds), np.flatnonzero(is_basic)
-    if len(kernel_rows) != len(kernel_columns) or len(kernel_rows) > largest:
+    inside = (is_basic[program.entry_columns] & binds[program.entry_rows]).nonzero()[0]
+    rows, columns, entries = program.entry_rows[inside], program.entry_columns[inside], program.unit_entries[inside]
+    lone_rows, lone_columns, lone = rows[:0], columns[:0], entries[:0]
+    if np.count_nonzero(binds) > _FEW:
+        alone = (np.bincount(rows, minlength=program.rows) == 1)[rows]
+        lone_rows, lone_columns, lone = rows[alone], columns[alone], entries[alone]
+        is_basic[lone_columns] = False
+        binds[lone_rows] = False
+        within = is_basic[columns] & binds[rows]
+        rows, columns, entries = rows[within], columns[within], entries[within]
+    kernel_rows, kernel_columns = binds.nonzero()[0], is_basic.nonzero()[0]
+    size = len(kernel_rows)
+    if size != len(kernel_columns) or size > largest:
         return None
-    within = is_basic[columns] & binds[rows]
-    kernel = np.zeros((len(kernel_rows), len(kernel_rows)))
-    places = kernel_rows.searchsorted(rows[within]), kernel_columns.searchsorted(columns[within])
-    kernel[places] = program.unit_entries[within]
+    kernel = np.zeros((size, size))
+    kernel[kernel_rows.searchsorted(rows), kernel_columns.searchsorted(columns)] = entries
     try:
         inverse: Vector = np.asarray(np.linalg.inv(kernel), dtype=np.float64)
     except np.linalg.LinAlgError:
@@ -141,10 +143,11 @@ def corner(program: Program, basis: Basis, largest: int = LARGEST_KERNEL) -> Cor
     return Corner(
         program=program,
         place=basis,
-        columns=np.concatenate([kernel_columns, lone_columns]),
         lone_rows=lone_rows,
-        lone=program.unit_entries[alone],
+        lone_columns=lone_columns,
+        lone=lone,
         kernel_rows=kernel_rows,
+        kernel_columns=kernel_columns,
         inverse=inverse,
     )
 

@@ -111,7 +111,7 @@ def _rate_ranges(found: Answer) -> list[tuple[float, float]]:
         return [(0.0, 0.0)] * count
     activity = program.times(solution.primal)
     values = np.concatenate([solution.primal, activity])
-    basic = np.concatenate([solution.basis.columns, solution.basis.rows]) == BASIC
+    basic = solution.basis.status == BASIC
     ranges = []
     for i in range(count):
         row = rows.start + i

@@ -17,6 +17,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from sluice.planning.certificate import Certificate
 from sluice.planning.formulate import Formulation
 from sluice.planning.program import Block, Flags, Program, Vector
 from sluice.planning.solver import Solution, solve
@@ -31,34 +32,34 @@ _ORDER_WEIGHT = 1e-3
 """Weight of the order of names against the load of the busiest pool."""
 
 
-def untied(formulation: Formulation, solution: Solution, reduced: Vector) -> Vector | None:
+def untied(formulation: Formulation, solution: Solution, certificate: Certificate) -> Vector | None:
     """The optimum that the rule prefers, or None where the first is the only one or the rule has no answer."""
     program = formulation.program
-    money = program.money
-    free_column = np.abs(reduced * program.scale) <= _FREE * money
-    if not _may_tie(formulation, solution, free_column):
+    free = _FREE * program.money
+    free_column = np.abs(certificate.reduced) * program.scale <= free
+    if not _may_tie(formulation, solution, certificate, free_column):
         return None
-    free_row = np.abs(solution.dual) * program.row_sizes <= _FREE * money
-    face = _face(program, solution, free_column, free_row)
+    face = _face(program, solution, free_column, np.abs(solution.dual) * program.row_sizes <= free)
     answer = solve(_with_load(formulation, face))
     if not answer.verdict.may_actuate:
         return None
     return answer.primal[: program.columns]
 
 
-def _may_tie(formulation: Formulation, solution: Solution, free_column: Flags) -> bool:
+def _may_tie(formulation: Formulation, solution: Solution, certificate: Certificate, free_column: Flags) -> bool:
     """Whether another optimum is possible that would be another plan."""
-    program, primal = formulation.program, solution.primal
-    on_bound = (primal - program.lower <= _AT * program.scale) | (program.upper - primal <= _AT * program.scale)
-    loose = free_column & on_bound
-    if len(formulation.pools) > 1 or len(formulation.pools[0].group.modes) != _PAPER_MODES:
-        return bool(loose.any())
+    program, primal, pools = formulation.program, solution.primal, formulation.pools
+    room = np.minimum(primal - program.lower, program.upper - primal)
+    loose = free_column & (room <= _AT * program.scale)
+    if len(pools) > 1 or len(pools[0].group.modes) != _PAPER_MODES:
+        return bool(np.count_nonzero(loose))
     # With one pool of two modes, how engines spend their time does not change the plan; only who is served does.
-    served = formulation.pools[0].served
+    if np.count_nonzero(loose[pools[0].served]):
+        return True
     rows = formulation.admission.slice
-    tight = program.row_upper[rows] - program.times(primal)[rows] <= _AT * np.maximum(program.row_upper[rows], 1e-300)
-    unpriced = tight & (solution.dual[rows] == 0.0) & (program.row_upper[rows] > 0)
-    return bool(loose[served].any() or unpriced.any())
+    most = program.row_upper[rows]
+    unpriced = (solution.dual[rows] == 0.0) & (most > 0.0) & (most - certificate.activity[rows] <= _AT * most)
+    return bool(np.count_nonzero(unpriced))
 
 
 def _face(program: Program, solution: Solution, free_column: Flags, free_row: Flags) -> Program:
