@@ -9,7 +9,7 @@ import numpy as np
 from sluice.planning.certificate import Certificate
 from sluice.planning.formulate import ADMISSION, Formulation, PoolColumns
 from sluice.planning.pool_rows import MEMORY, REPLICAS
-from sluice.planning.program import Vector
+from sluice.planning.program import Vector, highest
 from sluice.planning.promises import Promise, PromiseKind
 from sluice.planning.solver import Solution
 
@@ -46,9 +46,8 @@ class Explanation:
 def explain(formulation: Formulation, solution: Solution, certificate: Certificate) -> Explanation:
     """The prices behind a certified solution."""
     marginal = solution.dual[formulation.admission.slice]
-    value = formulation.data.value
     best = _best_margin(formulation, certificate.reduced) + marginal
-    cut_off = np.divide(best, value, out=np.zeros_like(best), where=value > 0)
+    cut_off = best / np.where(formulation.data.value, formulation.data.value, np.inf)
     cut_off[np.abs(cut_off) < _TINY] = 0.0
     replicas = tuple(engine_value(formulation, columns, solution) for columns in formulation.pools)
     return Explanation(
@@ -62,11 +61,13 @@ def explain(formulation: Formulation, solution: Solution, certificate: Certifica
 
 def _best_margin(formulation: Formulation, reduced: Vector) -> Vector:
     """Largest reduced cost among each class's pools: what its next request earns beyond all prices."""
-    reduced = np.where(formulation.program.upper > 0, reduced, -np.inf)
     best = np.full(len(formulation.data.rate), -np.inf)
     for columns in formulation.pools:
-        member = columns.group.classes
-        best[member] = np.maximum(best[member], reduced[columns.served])
+        member, own = columns.group.classes, reduced[columns.served]
+        if columns.closed:
+            own = own.copy()
+            own[columns.closed] = -np.inf
+        best[member] = np.maximum(best[member], own)
     best[best == -np.inf] = 0.0
     return best
 
@@ -107,10 +108,13 @@ def _prices(
                     **_promise_words(entry.promise, float(solution.dual[entry.row])),
                 }
             )
-    rates, classes = formulation.data.rate, formulation.problem.classes
-    chosen = np.flatnonzero(marginal * np.maximum(rates, 1e-9) > worth)
-    chosen = chosen[np.argsort(-marginal[chosen], kind="stable")][: max(0, MOST_PRICES - len(prices))]
-    prices += [_class_price(classes[i].name, earns) for i, earns in zip(chosen, marginal[chosen].tolist(), strict=True)]
+    classes = formulation.problem.classes
+    chosen = (marginal * np.maximum(formulation.data.rate, 1e-9) > worth).nonzero()[0]
+    chosen = chosen[(-marginal[chosen]).argsort(kind="stable")][:MOST_PRICES]
+    prices += [
+        _class_price(classes[i].name, earns)
+        for i, earns in zip(chosen.tolist(), marginal[chosen].tolist(), strict=True)
+    ]
     return tuple(prices[:MOST_PRICES])
 
 
@@ -180,18 +184,18 @@ def _indices(formulation: Formulation, dual: Vector) -> Vector:
     data = formulation.data
     cost, weight = np.zeros(len(data.rate)), np.zeros(len(data.rate))
     for columns in formulation.pools:
-        group, member = columns.group, columns.group.classes
+        group, own = columns.group, data.of_members(columns.group.classes)
         if group.first.external is not None:
             continue
         capacity = max(group.replicas, 1e-9) * group.decode_rate
-        decode_price = float(dual[columns.decode_rows].max(initial=0.0)) * group.decode_rate
+        decode_price = max(0.0, highest(dual[columns.decode_rows])) * group.decode_rate
         if decode_price < _TINY * float(dual[columns.prefill_row]) * group.prefill_rate:
-            each = data.uncached[member] * (group.decode_rate / group.prefill_rate)
+            each = own.uncached * (group.decode_rate / group.prefill_rate)
         else:
-            each = data.steps[member] + group.displacement * data.uncached[member]
-        cost[member] += capacity * each
-        weight[member] += capacity
-    return np.divide(data.value * weight, cost, out=np.zeros_like(cost), where=cost > 0)
+            each = own.steps + group.displacement * own.uncached
+        cost[group.classes] += capacity * each
+        weight[group.classes] += capacity
+    return data.value * weight / np.where(cost, cost, np.inf)
 
 
 def standing(name_of_first: bool, served_share: float, cut_off: float, promised: bool) -> str:

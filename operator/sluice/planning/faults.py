@@ -39,17 +39,23 @@ def faults_of(fleet: str, pools: Pools, classes: Classes, promises: Promises) ->
 
 
 def _fleet_faults(fleet: str, pools: Pools, classes: Classes) -> Iterator[Fault]:
-    subject = f"InferenceFleet/{fleet.rpartition('/')[2]}"
     if not classes:
-        yield Fault(subject=subject, field="classes", message="no class to plan for; apply a WorkloadClass")
+        message = "no class to plan for; apply a WorkloadClass"
+        yield Fault(subject=_subject_of(fleet), field="classes", message=message)
     if not pools:
-        yield Fault(subject=subject, field="spec.pools", message="no pool to plan on")
+        yield Fault(subject=_subject_of(fleet), field="spec.pools", message="no pool to plan on")
     for kind, names in (
         ("pool", [pool.name for pool in pools]),
         ("class", [entry.name for entry in classes]),
     ):
-        for name in sorted({name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else ()):
-            yield Fault(subject=subject, field="name", message=f"two {kind} entries are called {name!r}")
+        if len(set(names)) < len(names):
+            for name in sorted({name for name in names if names.count(name) > 1}):
+                message = f"two {kind} entries are called {name!r}"
+                yield Fault(subject=_subject_of(fleet), field="name", message=message)
+
+
+def _subject_of(fleet: str) -> str:
+    return f"InferenceFleet/{fleet.rpartition('/')[2]}"
 
 
 def _pool_faults(pools: Pools) -> Iterator[Fault]:
@@ -90,9 +96,9 @@ def _class_faults(pools: Pools, classes: Classes) -> Iterator[Fault]:
 
 def _promise_faults(fleet: str, pools: Pools, classes: Classes, promises: Promises) -> Iterator[Fault]:
     known = {entry.name for entry in classes}
-    own = {pool.modes for pool in pools if pool.external is None}
+    own = {pool.modes for pool in pools if pool.external is None} if promises else set()
     for promise in promises:
-        subject = f"InferenceFleet/{fleet.rpartition('/')[2]}"
+        subject = _subject_of(fleet)
         if promise.class_name is not None:
             subject = f"WorkloadClass/{promise.class_name}"
         if (fault := promise.fault()) is not None:

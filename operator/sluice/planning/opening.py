@@ -37,9 +37,10 @@ def opening(formulation: Formulation) -> Basis | None:
         return None
     values, steps = _offers(formulation)
     prices = _prices(formulation, values, steps)
-    margins = [value - price * step for value, price, step in zip(values, prices, steps, strict=True)]
-    margins.append(np.zeros(len(formulation.data.rate)))
-    return _basis(formulation, modes, prices, np.array(margins))
+    margins = np.zeros((len(values) + 1, len(formulation.data.rate)))
+    for place, (value, price, step) in enumerate(zip(values, prices, steps, strict=True)):
+        margins[place] = value - price * step
+    return _basis(formulation, modes, prices, margins)
 
 
 def _two_modes(columns: PoolColumns) -> tuple[int, ...] | None:
@@ -49,21 +50,22 @@ def _two_modes(columns: PoolColumns) -> tuple[int, ...] | None:
         return ()
     if columns.split:
         return None
-    modes = group.modes
-    mixed = max(range(len(modes)), key=lambda k: modes[k].prefill_rate)
-    solo = max(range(len(modes)), key=lambda k: (not modes[k].mixed, modes[k].decode_rate))
-    return None if modes[solo].mixed or modes[solo].decode_rate < group.decode_rate else (mixed, solo)
+    solo = [0.0 if mode.mixed else mode.decode_rate for mode in group.modes]
+    fastest = max(solo)
+    if fastest < group.decode_rate:
+        return None
+    return group.modes.index(group.prefill_mode), solo.index(fastest)
 
 
 def _offers(formulation: Formulation) -> tuple[list[Vector], list[Vector]]:
     """Per pool and class: money of one request (minus infinity: not served), and the decode steps it takes."""
-    data, program = formulation.data, formulation.program
+    data, objective = formulation.data, formulation.program.objective
     values, steps = [], []
     for columns in formulation.pools:
-        group, served = columns.group, columns.served
-        value = program.objective[served]
-        if program.upper[served].min(initial=1.0) <= 0.0:
-            value = np.where(program.upper[served] > 0, value, -np.inf)
+        group, value = columns.group, objective[columns.served]
+        if columns.closed:
+            value = value.copy()
+            value[columns.closed] = -np.inf
         if len(group.classes) < len(data.rate):
             own, value = value, np.full(len(data.rate), -np.inf)
             value[group.classes] = own
@@ -83,20 +85,21 @@ def _prices(formulation: Formulation, values: list[Vector], steps: list[Vector])
     own = [place for place, columns in enumerate(formulation.pools) if columns.group.first.external is None]
     if not own:
         return [0.0] * len(values)
-    groups = [columns.group for columns in formulation.pools]
-    prices = [1.0 if place in own else 0.0 for place in range(len(groups))]
+    full = [columns.group.replicas * columns.group.decode_rate for columns in formulation.pools]
+    prices = [1.0 if place in own else 0.0 for place in range(len(values))]
+    costs = [price * step for price, step in zip(prices, steps, strict=True)]
     together = [own, *([place] for place in own)] if len(own) > 1 else [own]
     if len(own) == _THREE:
         together += [list(pair) for pair in combinations(own, 2)]
     for _ in range(_ROUNDS):
         moved = 0.0
         for places in together:
-            costs = [price * step for price, step in zip(prices, steps, strict=True)]
-            capacity = sum(prices[place] * groups[place].replicas * groups[place].decode_rate for place in places)
+            capacity = sum(prices[place] * full[place] for place in places)
             factor = _factor(formulation.data.rate, values, costs, capacity, places)
             moved = max(moved, abs(factor - 1.0))
             for place in places:
                 prices[place] *= factor
+                costs[place] = prices[place] * steps[place]
         if moved <= _SAME or len(values) == 1:
             break
     return prices
@@ -113,7 +116,7 @@ def _factor(rate: Vector, values: list[Vector], costs: list[Vector], capacity: f
     for place in rest:
         worth = np.maximum(worth, (values[place] - elsewhere) / costs[place])
         cheapest = np.minimum(cheapest, costs[place])
-    order = np.argsort(-worth, kind="stable")
+    order = (-worth).argsort(kind="stable")
     filled = (rate * cheapest)[order].cumsum()
     last = int(filled.searchsorted(capacity, side="right"))
     return max(float(worth[order[last]]), _LITTLE) if last < len(order) else _LITTLE
@@ -122,9 +125,12 @@ def _factor(rate: Vector, values: list[Vector], costs: list[Vector], capacity: f
 def _basis(
     formulation: Formulation, modes: list[tuple[int, ...] | None], prices: list[float], margins: Vector
 ) -> Basis:
-    """Each class basic where it earns most, or in its row (1) if refused; in both where they earn the same."""
+    """Each class basic where it earns most, or in its row (1) if refused; in both where they earn the same.
+
+    ``margins`` has a row per pool and a last one of zeros: who is refused earns nothing.
+    """
     program, data = formulation.program, formulation.data
-    best = margins.max(axis=0)
+    best = np.maximum.reduce(margins)
     basic = margins >= best - _SAME * (best + data.value)
     own = [place for place, pair in enumerate(modes) if pair]
     # One class more than there are is basic for every pool that is full: the one at its cut-off.
@@ -132,11 +138,10 @@ def _basis(
     if torn > len(own):
         basic = np.arange(len(margins))[:, None] == margins.argmax(axis=0)
         torn = 0
-    refused = basic[-1]
     columns, rows = np.full(program.columns, AT_LOWER), np.full(program.rows, BASIC)
-    rows[formulation.admission.slice] = np.where(refused, BASIC, AT_UPPER)
+    rows[formulation.admission.slice][~basic[-1]] = AT_UPPER
     for place, (pool, pair) in enumerate(zip(formulation.pools, modes, strict=True)):
-        columns[pool.served] = np.where(basic[place, pool.group.classes], BASIC, AT_LOWER)
+        columns[pool.served][basic[place, pool.group.classes]] = BASIC
         if pair:
             rows[pool.prefill_row] = rows[pool.decode_rows] = FIXED
             rows[pool.replicas_row] = AT_UPPER
