@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from sluice.cli import extras
+
 
 class Output(StrEnum):
     """How a plan is printed."""
@@ -67,6 +69,8 @@ def plan(  # noqa: PLR0913, PLR0917 -- one argument per option of the command
     """
     if png is not None and sweep is None:
         raise typer.BadParameter("only --sweep draws a curve; give both", param_hint="--png")
+    if png is not None:
+        extras.need("matplotlib", "simulation")
     from sluice.cli.plan_answers import Request, run  # noqa: PLC0415 -- the solver loads only when it is used
 
     request = Request(

@@ -13,7 +13,7 @@ from rich.table import Table
 from sluice.model.plan import Plan
 from sluice.planning import Problem
 from sluice.planning import plan as solve
-from sluice.planning.whatif import QuestionError, Sweep, sweep
+from sluice.planning.whatif import Sweep, sweep
 
 MOST_SHOWN = 8
 """Classes that a table and a curve have room for; a document holds all."""
@@ -107,11 +107,9 @@ def _shares(plan: Plan, names: list[str]) -> list[float]:
 def draw_sweep(swept: Swept, png: Path) -> None:
     """Value above, served shares below."""
     asked, names = swept.asked, list(swept.names[:MOST_SHOWN])
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415 -- an extra, only for drawing
-        from matplotlib.figure import Figure  # noqa: PLC0415 -- as above
-    except ImportError as error:
-        raise QuestionError("--png needs matplotlib: pip install 'sluice[simulation]'") from error
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415 -- an extra, only for drawing
+    from matplotlib.figure import Figure  # noqa: PLC0415 -- as above
+
     points = [(value, plan) for value, plan in swept.points if plan is not None]
     figure = Figure(figsize=(8, 6), layout="constrained")
     FigureCanvasAgg(figure)

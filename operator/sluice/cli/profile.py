@@ -7,6 +7,8 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from sluice.cli import extras
+
 application = typer.Typer(help="Measure the iteration-time law of an engine.", no_args_is_help=True)
 
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for manifest, raw rows and picture.")]
@@ -31,10 +33,9 @@ def kernel(  # noqa: PLR0913 -- one argument an option
     name: Name = None,
 ) -> None:
     """Run iterations of a transformer with random weights, on the GPU or CPU at hand; several ranks by torchrun."""
-    try:
-        from sluice_profiling import kernel_command  # noqa: PLC0415 -- torch takes seconds to load, and is an extra
-    except ImportError as error:
-        _refuse(f"{error}: install the extra, pip install 'sluice[profiling]'")
+    extras.need("torch", "profiling")
+    from sluice_profiling import kernel_command  # noqa: PLC0415 -- torch takes seconds to load, and is an extra
+
     options = kernel_command.Options(
         shape=shape,
         tiny=tiny,
@@ -76,6 +77,7 @@ def engine(  # noqa: PLR0913 -- one argument an option
     name: Annotated[str, typer.Option(help="Name of the IterationProfile.")] = "engine",
 ) -> None:
     """Watch a live engine from outside: constant batches, and probes of known length beside them."""
+    extras.need("matplotlib", "simulation")
     from sluice_profiling import engine_command  # noqa: PLC0415 -- numpy and matplotlib load when used
 
     options = engine_command.Options(
@@ -110,6 +112,7 @@ def fit(
     name: Name = None,
 ) -> None:
     """Fit the raw rows of a run again, and write manifest and picture beside them."""
+    extras.need("matplotlib", "simulation")
     from sluice_profiling.report import conclude_raw  # noqa: PLC0415 -- numpy and matplotlib load when used
 
     try:

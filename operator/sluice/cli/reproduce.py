@@ -10,6 +10,8 @@ from typing import Annotated
 
 import typer
 
+from sluice.cli import extras
+
 
 def reproduce(
     *,
@@ -29,6 +31,7 @@ def reproduce(
     only: Annotated[str | None, typer.Option(help="Only steps whose name contains this.")] = None,
 ) -> None:
     """Reproduce the paper's results, and say of each claim whether it holds."""
+    extras.need("matplotlib", "simulation")
     from rich.console import Console  # noqa: PLC0415 - quick help
     from rich.progress import track  # noqa: PLC0415
 

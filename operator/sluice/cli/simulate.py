@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from sluice.cli import extras
+
 
 class Shown(StrEnum):
     """Forms of the answer."""
@@ -57,6 +59,8 @@ def simulate(  # noqa: PLR0913, PLR0917 -- one argument per option of the comman
 
     sluice simulate -f FOLDER --policy chunked --policy timely --replicas a100=6: two policies on another fleet.
     """
+    if png is not None:
+        extras.need("matplotlib", "simulation")
     from sluice.cli.simulate_answers import Request, run  # noqa: PLC0415 -- the engine loads only when it is used
 
     request = Request(

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from sluice.cli import extras
 from sluice.cli.app import application
 
 SAMPLES = Path(__file__).resolve().parents[3] / "crds" / "samples"
@@ -64,6 +65,31 @@ def test_a_wrong_word_is_named_with_what_would_be_right(arguments: list[str], to
     assert result.exit_code != 0
     assert [word for word in told if word not in result.output] == [], result.output
     assert "lama-8b  plan" not in result.stdout, "nothing is printed that a later complaint takes back"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        pytest.param(["plan", "-f", FLEET, "--sweep", "demand=chat:1..2", "--png", "c.png"], "simulation", id="plan"),
+        pytest.param(["simulate", "-f", TWO, "--png", "figures"], "simulation", id="simulate"),
+        pytest.param(["reproduce"], "simulation", id="reproduce"),
+        pytest.param(["profile", "kernel", "--tiny"], "profiling", id="profile kernel"),
+        pytest.param(["profile", "engine", "--url", "http://x", "--accelerator", "X"], "simulation", id="engine"),
+    ],
+)
+def test_an_extra_that_is_missing_is_told_before_any_work(
+    arguments: list[str], told: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(extras, "find_spec", lambda _: None)
+    result = RUNNER.invoke(application, arguments)
+    assert result.exit_code == 1
+    assert f"pip install 'sluice[{told}]'" in result.stderr
+    assert (result.stdout, list(tmp_path.iterdir())) == ("", [])
+
+
+def test_it_says_which_version_it_is() -> None:
+    assert RUNNER.invoke(application, ["--version"]).stdout.startswith("sluice 0.")
 
 
 @pytest.mark.parametrize(
