@@ -47,6 +47,8 @@ class Chart:
     logarithmic_x: bool = False
     level: float | None = None
     """A horizontal reference."""
+    from_zero: bool = False
+    """Whether the vertical axis begins at zero."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib as mpl
@@ -13,10 +14,14 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.ticker import StrMethodFormatter
 
-from sluice.simulation.claims import Chart
+from sluice.simulation.claims import Chart, Line
 
 MOST_TICKS = 12
 LEGEND_COLUMNS = 4
+WIDE_LABEL = 24
+"""Characters beyond which labels stand one under the other."""
+APART = 0.012
+"""Share of the axis by which neighbours with error bars stand apart: one on another, nobody could tell them."""
 
 
 def _mark(axes: Axes, values: Sequence[float]) -> None:
@@ -27,12 +32,38 @@ def _mark(axes: Axes, values: Sequence[float]) -> None:
         axes.minorticks_off()
 
 
+def distinct(lines: Sequence[Line]) -> list[Line]:
+    """Lines that coincide as one with all their names: the last drawn would hide the others."""
+    found: dict[tuple[tuple[float, ...], ...], Line] = {}
+    for line in lines:
+        key = (line.x, line.y, line.error)
+        found[key] = replace(line, label=f"{found[key].label} = {line.label}") if key in found else line
+    return list(found.values())
+
+
+def apart(lines: Sequence[Line], *, logarithmic: bool) -> list[Line]:
+    """Lines with error bars moved a little to either side."""
+    points = [x for line in lines for x in line.x]
+    if len(lines) < 2 or not any(line.error for line in lines) or len(set(points)) < 2:
+        return list(lines)
+    low, high = min(points), max(points)
+    moved = []
+    for k, line in enumerate(lines):
+        step = APART * (k - (len(lines) - 1) / 2)
+        x = tuple(v * (high / low) ** step if logarithmic else v + step * (high - low) for v in line.x)
+        moved.append(replace(line, x=x))
+    return moved
+
+
 def draw(chart: Chart, folder: Path) -> Path:
     """Draw one chart into ``folder`` and return its path."""
     figure, axes = plt.subplots(figsize=(7.5, 4.5), layout="constrained")
-    for line in chart.lines:
+    lines = distinct(chart.lines)
+    for line in apart(lines, logarithmic=chart.logarithmic_x):
         if line.error:
-            axes.errorbar(line.x, line.y, yerr=line.error, label=line.label, marker="o", markersize=3, capsize=2)
+            axes.errorbar(
+                line.x, line.y, yerr=line.error, label=line.label, marker="o", markersize=3, capsize=2, elinewidth=0.8
+            )
         else:
             axes.plot(line.x, line.y, label=line.label, marker="o" if len(line.x) < 50 else None, markersize=3)
     if chart.level is not None:
@@ -44,8 +75,11 @@ def draw(chart: Chart, folder: Path) -> Path:
     axes.set_xlabel(chart.x_label)
     axes.set_ylabel(chart.y_label)
     axes.grid(alpha=0.3)
+    if chart.from_zero:
+        axes.set_ylim(bottom=0.0)
     if len(chart.lines) > 1:
-        figure.legend(fontsize="small", loc="outside lower center", ncols=LEGEND_COLUMNS)
+        wide = max(len(line.label) for line in lines) > WIDE_LABEL
+        figure.legend(fontsize="small", loc="outside lower center", ncols=1 if wide else LEGEND_COLUMNS)
     path = folder / f"{chart.name}.png"
     figure.savefig(path, dpi=120)
     plt.close(figure)

@@ -166,7 +166,14 @@ def _over_time(
         Line(label=entry.measure.regime, x=middle, y=tuple(of(comparison, entry.record.requests, edges)))
         for entry in comparison.entries
     )
-    return Chart(name=name, title=title, x_label="seconds since the start", y_label=y_label, lines=lines)
+    return Chart(
+        name=name,
+        title=title,
+        x_label="seconds since the start",
+        y_label=y_label,
+        lines=lines,
+        from_zero=True,
+    )
 
 
 def _good_value(comparison: Comparison, rows: Any, edges: Floats) -> Floats:
@@ -176,13 +183,18 @@ def _good_value(comparison: Comparison, rows: Any, edges: Floats) -> Floats:
 
 
 def _waiting(comparison: Comparison, rows: Any, edges: Floats) -> Floats:
-    """Requests that have arrived and have neither a first token nor left, at the end of each span."""
+    """Requests that have arrived and have neither a first token nor left: the mean of each span."""
     del comparison
     gone = np.where(rows["first"] >= 0, rows["first"], np.where(rows["ended"] >= 0, rows["ended"], np.inf))
-    come, left = np.sort(rows["arrival"]), np.sort(gone)
-    return np.asarray(
-        np.searchsorted(come, edges[1:], "right") - np.searchsorted(left, edges[1:], "right"), dtype=float
-    )
+    return np.asarray(np.diff(_waited(rows["arrival"], edges) - _waited(gone, edges)) / np.diff(edges))
+
+
+def _waited(moments: Floats, edges: Floats) -> Floats:
+    """Seconds since ``moments`` up to each edge, summed over all that lie before it."""
+    ordered = np.sort(moments[np.isfinite(moments)])
+    sums = np.concatenate([[0.0], np.cumsum(ordered)])
+    before = np.searchsorted(ordered, edges, "right")
+    return np.asarray(before * edges - sums[before])
 
 
 def _finite(value: str | float) -> str | float | None:

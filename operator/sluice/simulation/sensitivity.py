@@ -18,7 +18,7 @@ from sluice.simulation.network import solved
 DECODE_BOUNDS = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 5.5)
 DECODE_COST = 0.135
 """Share of value that decode fairness costs at a bound of zero, model page section 4.4; prefill fairness costs .55."""
-TPOT_MARGINS = (1e-5, 1e-4, 5e-4, 1e-3, 2e-3, 3e-3)
+TPOT_MARGINS = (1e-5, 1e-4, 2e-4, 3e-4, 4e-4, 5e-4, 7e-4, 1e-3, 1.5e-3, 2e-3, 2.5e-3, 3e-3)
 """Bounds on time per output token above the solo iteration, seconds."""
 SLOTS = (8, 16, 32)
 SWEEPS: tuple[tuple[str, str, str, bool, tuple[float, ...]], ...] = (
@@ -27,6 +27,8 @@ SWEEPS: tuple[tuple[str, str, str, bool, tuple[float, ...]], ...] = (
     ("gamma", "solo_seconds", "gamma, tokens per s", True, (30.0, 36.0, 1 / 0.022, 50.0)),
 )
 """Name, the instance's field, label, whether the axis is the field's inverse, and its values (section 6.3's ranges)."""
+DECADE = 10.0
+"""An axis that spans more is logarithmic."""
 PRICE_TOTALS, PROMPT_SHARES = (0.15, 0.3, 0.6), (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 
 
@@ -83,6 +85,7 @@ def _sweep(name: str, field: str, label: str, inverse: bool, axis: Sequence[floa
     rising = inverse
     holds = all((b >= a - 1e-9) if rising else (b <= a + 1e-9) for a, b in pairwise(values)) and values[0] != values[-1]
     chart = _chart(f"sensitivity-{name}", f"Value over {name}", label, axis, values, "value per second and replica")
+    chart = replace(chart, logarithmic_x=axis[-1] > DECADE * axis[0])
     return Claim(
         name=f"sens-{name}",
         statement=f"Value {'rises' if rising else 'falls'} with {name}",
@@ -108,6 +111,7 @@ def _batch_and_slope() -> Claim:
         x_label="beta, s per token",
         y_label="value per second and replica",
         lines=tuple(Line(label=f"B={b}", x=tuple(axis), y=tuple(values[b])) for b in SLOTS),
+        logarithmic_x=True,
     )
     return Claim(
         name="sens-B-beta",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from sluice.simulation.claims import Chart, Line, Verdict
 from sluice.simulation.experiments import FULL, QUICK
-from sluice.simulation.figures import draw
+from sluice.simulation.figures import apart, distinct, draw
 from sluice.simulation.published import BASE, PANEL, PANEL_REGIMES, base_agreement, panel_agreement
 from sluice.simulation.sensitivity import promises_and_sensitivity
 
@@ -64,3 +65,20 @@ def test_a_logarithmic_axis_is_marked_where_few_points_are(points: int, tmp_path
     lines = tuple(Line(label=name, x=axis, y=axis) for name in ("a", "b"))
     chart = Chart(name="c", title="t", x_label="x", y_label="y", lines=lines, logarithmic_x=True)
     assert draw(chart, tmp_path).read_bytes().startswith(b"\x89PNG")
+
+
+def test_lines_that_coincide_are_one_with_both_names() -> None:
+    one, two = (Line(label=name, x=(1.0, 2.0), y=(3.0, 4.0)) for name in ("a", "b"))
+    other = Line(label="c", x=(1.0, 2.0), y=(3.0, 5.0))
+    assert [line.label for line in distinct((one, other, two))] == ["a = b", "c"]
+
+
+@pytest.mark.parametrize("logarithmic", [True, False])
+def test_error_bars_stand_apart_and_lines_without_stay(logarithmic: bool) -> None:
+    axis = (5.0, 50.0, 500.0)
+    bars = [Line(label=name, x=axis, y=axis, error=axis) for name in "abc"]
+    moved = apart(bars, logarithmic=logarithmic)
+    assert len({line.x[1] for line in moved}) == 3
+    assert moved[1].x == pytest.approx(axis)
+    bare = [replace(line, error=()) for line in bars]
+    assert apart(bare, logarithmic=logarithmic) == bare
