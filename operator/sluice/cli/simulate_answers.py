@@ -27,7 +27,8 @@ from sluice.simulation.comparison import (
     declared_workload,
 )
 from sluice.simulation.report import as_document, charts, class_table, gap_table, value_table
-from sluice.simulation.traces import Trace, TraceError, clustered, merge, read_trace
+from sluice.simulation.trace_files import TraceError
+from sluice.simulation.traces import Trace, clustered, merge, read_trace
 from sluice.simulation.workload import Workload
 
 

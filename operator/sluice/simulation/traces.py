@@ -5,17 +5,16 @@ GeneratedTokens), Mooncake's JSON lines (timestamp in ms, input_length, output_l
 hash_ids of 512-token blocks), ServeGen-like CSV or JSON lines (timestamp in seconds,
 input_tokens, output_tokens), and access logs (start_time, prompt_tokens,
 completion_tokens, optionally ttft in milliseconds). Every row that cannot be used is an
-error that names file, line and column.
+error that names file, line and column; so is a file with more than memory holds
+(``trace_files``).
 """
 
 from __future__ import annotations
 
-import csv
-import json
 import math
 from array import array
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,16 +23,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sluice.simulation.trace_files import MOST_REQUESTS, TraceError, rows_of, too_many
 from sluice.simulation.workload import Workload, blank
 
 Floats = NDArray[np.float64]
 MAX_TOKENS = 10_000_000
 BLOCK_TOKENS = 512
 """Mooncake's hash blocks."""
-
-
-class TraceError(ValueError):
-    """A trace that cannot be used: file, line, and what is wrong."""
+MOST_CACHED_BLOCKS = 2_000_000
+"""A billion tokens: a bound for the reader's memory, not for any fleet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,42 +80,17 @@ class Trace:
 
 
 def read_trace(path: Path, *, class_column: str | None = None, cache_blocks: int | None = None) -> Trace:
-    """Read one trace; ``cache_blocks`` bounds the prefix cache (0: none; None: unbounded)."""
-    rows = _json_rows(path) if path.suffix in {".jsonl", ".json", ".log"} else _csv_rows(path)
-    reader = _Reader(path, class_column, _PrefixCache(cache_blocks))
-    try:
-        for line, row in rows:
-            reader.add(line, row)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise TraceError(f"{path}: not a text file of CSV or JSON lines: {error}") from error
+    """Read one trace; ``cache_blocks`` bounds the prefix cache (0: none; None: more than a fleet could hold)."""
+    reader = _Reader(path, class_column, _PrefixCache(MOST_CACHED_BLOCKS if cache_blocks is None else cache_blocks))
+    for line, row in rows_of(path):
+        reader.add(line, row)
     return reader.finish()
-
-
-def _csv_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        for row in reader:
-            yield reader.line_num, row
-
-
-def _json_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    with path.open(encoding="utf-8") as file:
-        for line, text in enumerate(file, start=1):
-            if not text.strip():
-                continue
-            try:
-                row = json.loads(text)
-            except json.JSONDecodeError as error:
-                raise TraceError(f"{path}:{line}: not JSON: {error.msg}") from error
-            if not isinstance(row, dict):
-                raise TraceError(f"{path}:{line}: expected an object")
-            yield line, row
 
 
 class _PrefixCache:
     """Leading blocks seen before; least recently used ones go first when it is full."""
 
-    def __init__(self, capacity: int | None) -> None:
+    def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self.blocks: OrderedDict[int, None] = OrderedDict()
 
@@ -131,7 +104,7 @@ class _PrefixCache:
         for block in reversed(blocks):
             self.blocks[block] = None
             self.blocks.move_to_end(block)
-        while self.capacity is not None and len(self.blocks) > self.capacity:
+        while len(self.blocks) > self.capacity:
             self.blocks.popitem(last=False)
         return found
 
@@ -223,6 +196,8 @@ def merge(traces: Sequence[Trace], *, patience_seconds: Mapping[str, float | Non
 
     ``patience_seconds`` is each class's mean; a class it does not name waits for ever.
     """
+    if sum(len(trace.arrival) for trace in traces) > MOST_REQUESTS:
+        raise TraceError(f"the traces together have {too_many('more')}")
     names: list[str] = []
     parts = []
     for trace in traces:

@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sluice.simulation.traces import TraceError, clustered, merge, read_trace
+from sluice.simulation import trace_files
+from sluice.simulation.trace_files import LONGEST_LINE, MOST_REQUESTS, TraceError
+from sluice.simulation.traces import clustered, merge, read_trace
 
 AZURE = (
     "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:17:03.9799600,4808,10\n2023-11-16 18:17:04.0319600,3180,8"
@@ -63,6 +65,8 @@ BAD: dict[str, tuple[str, str | bytes, str]] = {
     "not JSON": ("a.jsonl", "{\n", r"a\.jsonl:1: not JSON"),
     "not text": ("a.csv", b"\x00\x01\xff\xfe", "not a text file"),
     "a list": ("a.jsonl", "[1]\n", r"a\.jsonl:1: expected an object"),
+    "no line ends, JSON": ("a.jsonl", " " * (LONGEST_LINE + 1), r"a\.jsonl:1: a line of more than"),
+    "no line ends, CSV": ("a.csv", "x" * (LONGEST_LINE + 1), r"a\.csv:1: a line of more than"),
 }
 
 
@@ -88,3 +92,27 @@ def test_clustering_separates_short_from_long(tmp_path: Path) -> None:
     labels = clustered(trace, 2).label
     assert len(set(labels[::2])) == len(set(labels[1::2])) == 1
     assert labels[0] != labels[1]
+
+
+def test_a_trace_of_gigabytes_is_refused_by_its_size_before_it_is_read(tmp_path: Path) -> None:
+    """Sparse, so that it takes no room: rows in the first megabyte, then holes."""
+    row = "0,1,1\n"
+    path = written(tmp_path, "a.csv", "timestamp,input_tokens,output_tokens\n" + row * 200_000)
+    with path.open("r+b") as file:
+        file.truncate(2_000_000_000)
+    with pytest.raises(TraceError, match=rf"2\.0 GB, about .* more than {MOST_REQUESTS:,} requests"):
+        read_trace(path)
+
+
+def test_a_trace_ends_at_the_row_too_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trace_files, "MOST_REQUESTS", 3)
+    text = "timestamp,input_tokens,output_tokens\n" + "0,1,1\n" * 4
+    with pytest.raises(TraceError, match=r"a\.csv:5: more than 3 requests"):
+        read_trace(written(tmp_path, "a.csv", text))
+
+
+def test_traces_that_are_too_many_together_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    traces = [read_trace(written(tmp_path, "a.csv", AZURE)) for _ in range(3)]
+    monkeypatch.setattr("sluice.simulation.traces.MOST_REQUESTS", 5)
+    with pytest.raises(TraceError, match="the traces together have more than"):
+        merge(traces, patience_seconds={}, seed=1)
