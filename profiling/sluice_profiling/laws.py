@@ -120,7 +120,13 @@ def fit_four(measurements: Sequence[Measurement], *, robust: bool = True) -> Law
         raise ValueError("the four-parameter law needs five points, two batches and three chunks")
 
     def squares(knee: float, weights: Floats) -> tuple[float, Floats]:
-        return _least_squares(_four_design(table, knee), table.seconds, weights)
+        design = _four_design(table, knee)
+        cost, found = _least_squares(design, table.seconds, weights)
+        if found[PER_SEQUENCE] >= 0:
+            return cost, found
+        # A larger batch is never quicker: where noise says so it is free, and the other two are fitted anew.
+        cost, rest = _least_squares(np.delete(design, PER_SEQUENCE, axis=1), table.seconds, weights)
+        return cost, np.insert(rest, PER_SEQUENCE, 0.0)
 
     weights = trust = table.trust
     for _ in range(REWEIGHTINGS if robust else 1):
@@ -221,6 +227,10 @@ def _table(measurements: Sequence[Measurement]) -> _Table:
         seconds=seconds,
         noise=half / seconds / quantile(0.5 + CONFIDENCE / 2, 1000),
     )
+
+
+PER_SEQUENCE = 1
+"""Column of the time per sequence in the four-parameter law's design."""
 
 
 def _four_design(table: _Table, knee: float) -> Floats:

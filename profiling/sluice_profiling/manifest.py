@@ -46,7 +46,7 @@ def _spec(provenance: Provenance, fit: LawFit, measurements: Sequence[Measuremen
         "soloNanoseconds": max(1, round(law.solo_seconds * NANOSECONDS)),
         "mixedBaseNanoseconds": round(law.mixed_base_seconds * NANOSECONDS),
         "perTokenNanoseconds": max(1, round(law.per_token_seconds * NANOSECONDS)),
-        "perSequenceNanoseconds": max(0, round(law.per_sequence_seconds * NANOSECONDS)),
+        "perSequenceNanoseconds": round(law.per_sequence_seconds * NANOSECONDS),
         "fit": {
             "minimumBatch": validity.minimum_batch,
             "maximumBatch": validity.maximum_batch,

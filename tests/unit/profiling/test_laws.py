@@ -19,6 +19,7 @@ from sluice_profiling.student import quantile
 TABLES = published.load()
 LAW = IterationLaw(solo_seconds=0.0100, mixed_base_seconds=0.0076, per_token_seconds=60e-6, per_sequence_seconds=0.0001)
 """Knee at 40 tokens."""
+FLAT = replace(LAW, per_sequence_seconds=0.0)
 GRID = tuple(itertools.product((0, 16, 32, 64, 128, 256, 512, 1024), (1, 8, 32, 64)))
 
 
@@ -67,6 +68,16 @@ def test_the_published_laws_at_one_batch_come_out_again(name: str, batch: int, a
     assert fit.law.mixed_base_seconds * 1e3 == pytest.approx(alpha_ms, abs=0.001)
     assert fit.law.per_token_seconds * 1e6 == pytest.approx(beta_us, abs=0.01)
     assert fit.r_squared >= 0.99
+
+
+def test_a_larger_batch_is_never_taken_to_be_quicker() -> None:
+    """Noise may say so; the profile's field holds no negative time, and must not differ from the fit it tells of."""
+    falling = [replace(entry, seconds=entry.seconds - 20e-6 * entry.point.batch) for entry in measured(FLAT)]
+    fit = fit_four(falling)
+    assert fit.law.per_sequence_seconds == 0.0
+    assert fit.law.per_token_seconds == pytest.approx(FLAT.per_token_seconds, rel=0.02)
+    assert fit.law.solo_seconds < FLAT.solo_seconds, "the other two are fitted to the same points anew"
+    assert abs(float(np.mean(relative_errors(fit.law, falling)))) < 0.01
 
 
 def test_no_closed_law_is_passed_off_for_a_mixture_of_experts() -> None:
