@@ -15,7 +15,7 @@ from sluice.cli import extras
 
 def reproduce(
     *,
-    out: Annotated[Path, typer.Option(help="Folder for figures and claims.json.")] = Path("out/reproduce"),
+    out: Annotated[Path, typer.Option(help="Folder for figures, claims.json and gates.jsonl.")] = Path("out/reproduce"),
     full: Annotated[bool, typer.Option("--full", help="Large panels: hours, not minutes.")] = False,
     workers: Annotated[int | None, typer.Option(help="Processes; as many as cores by default.")] = None,
     traces: Annotated[
@@ -37,13 +37,15 @@ def reproduce(
 
     from sluice.simulation.claims import Claim, text_of  # noqa: PLC0415
     from sluice.simulation.figures import draw  # noqa: PLC0415
+    from sluice.simulation.ledger import Ledger  # noqa: PLC0415
     from sluice.simulation.reproduction import in_processes, scale_of, steps  # noqa: PLC0415
 
     console = Console(stderr=True)
     out.mkdir(parents=True, exist_ok=True)
     claims: list[Claim] = []
+    ledger = Ledger(out / "gates.jsonl", lambda words: console.print(f"    {words}"))
     with in_processes(workers or os.cpu_count() or 1) as run:
-        chosen = [step for step in steps(run, scale_of(full=full)) if only is None or only in step[0]]
+        chosen = [step for step in steps(run, scale_of(full=full), ledger) if only is None or only in step[0]]
         if not chosen:
             raise typer.BadParameter(f"no step is called {only!r}", param_hint="--only")
         for name, work in track(chosen, description="reproducing", console=console):

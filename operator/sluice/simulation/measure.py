@@ -123,6 +123,11 @@ def measure(record: Record, prices: Sequence[Prices]) -> Measure:
     )
 
 
+def rates(record: Record, prices: Sequence[Prices]) -> tuple[float, float]:
+    """Value and good value per second of all classes together, without the rest of a measure."""
+    return _Window(record, prices).earned()
+
+
 def values_of(requests: Any, prices: Sequence[Prices]) -> Floats:
     """Money per request if it finishes: its own tokens at its class's prices."""
     prompt = np.array([price.prompt_token for price in prices])[requests["klass"]]
@@ -148,6 +153,11 @@ class _Window:
         self.good = kept_promise(record.requests, prices)
         self.done = record.requests["state"] == int(State.DONE)
         self.edges = np.linspace(self.start, self.end, BATCHES + 1)
+
+    def earned(self) -> tuple[float, float]:
+        """Value and good value per second of everything that finished."""
+        finished = self.done & (self.requests["ended"] >= self.start)
+        return self._rate(finished).mean, self._rate(finished & self.good).mean
 
     def of(self, name: str, chosen: NDArray[np.bool_]) -> ClassMeasure:
         requests = self.requests

@@ -20,6 +20,7 @@ from sluice.simulation.experiments import (
 )
 from sluice.simulation.gap import gap_to_the_ideal
 from sluice.simulation.gate_panel import gates_on_fresh_traffic
+from sluice.simulation.ledger import Ledger
 from sluice.simulation.network import Trial, TrialResult, run_trial
 from sluice.simulation.orders_in_the_network import orders_in_the_network
 from sluice.simulation.sensitivity import promises_and_sensitivity
@@ -46,8 +47,8 @@ def in_processes(workers: int) -> Iterator[Runner]:
         yield run
 
 
-def steps(run: Runner, scale: Scale) -> tuple[Step, ...]:
-    """(what is being done, how) for every group of claims."""
+def steps(run: Runner, scale: Scale, ledger: Ledger | None = None) -> tuple[Step, ...]:
+    """(what is being done, how) for every group of claims; ``ledger`` holds what was run of the gates' panel."""
     return (
         ("the linear programs", lambda: (program_values(),)),
         ("closed forms", lambda: (closed_forms(),)),
@@ -61,7 +62,7 @@ def steps(run: Runner, scale: Scale) -> tuple[Step, ...]:
         ("separate charging", lambda: (separate_gate(run, scale),)),
         ("token-level iterations", lambda: conclusions_at_token_level(run, scale)),
         ("the operator beside its ideal", lambda: gap_to_the_ideal(scale.gap_seeds, GAP_SECONDS)),
-        ("gates on fresh traffic", lambda: gates_on_fresh_traffic(scale.gate_seeds, scale.gate_seconds)),
+        ("gates on fresh traffic", lambda: gates_on_fresh_traffic(scale.gate_seeds, scale.gate_seconds, ledger)),
     )
 
 
