@@ -6,10 +6,12 @@ processor's cluster thresholds of 1024, after which the next waiting request wou
 they are written as wide as the fields. A gate that is gone lets everything pass (``failOpen``).
 
 One that is frozen is noticed within two seconds by HTTP/2 pings (Envoy Gateway 1.8 or later): what
-waits then passes, and what comes new passes two seconds later. A gRPC health check keeps new
-requests away from it altogether. It alone would not do: Envoy checks a cluster that has had no
-traffic but once a minute (``no_traffic_interval``, which Envoy Gateway does not let us set), each
-class's processor is a cluster of its own, and a health check ends no stream that is open.
+waits then passes, and what comes new passes two seconds later, until a liveness probe ends it.
+
+No health check stands beside them. Envoy checks a cluster that has had no traffic but once a minute
+(``no_traffic_interval``, which Envoy Gateway does not let us set), and every class's processor is a
+cluster of its own: where a gate was slow to answer the first check, its new class passed ungated for
+that minute. And a health check ends no stream that is open.
 
 With ``response`` in the processing mode Envoy Gateway sends response headers too: one round trip
 more than in the Envoy files, which the gate uses to write how long the request waited.
@@ -58,16 +60,6 @@ def _processor(fleet: Fleet, workload: WorkloadClass) -> Document:
         "backendRefs": [service],
         "backendSettings": {
             "circuitBreaker": open_thresholds(),
-            "healthCheck": {
-                "active": {
-                    "type": "GRPC",
-                    "interval": "1s",
-                    "timeout": "1s",
-                    "healthyThreshold": 1,
-                    "unhealthyThreshold": 2,
-                },
-                "panicThreshold": 0,
-            },
             "http2": {"connectionKeepalive": PINGS},
         },
         "failOpen": True,

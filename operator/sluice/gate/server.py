@@ -37,9 +37,6 @@ from sluice.model.gate import (
     WAITED_HEADER,
 )
 
-HEALTH_METHOD = "/grpc.health.v1.Health/Check"
-SERVING = b"\x08\x01"
-"""HealthCheckResponse{status: SERVING} (https://github.com/grpc/grpc/blob/master/doc/health-checking.md)."""
 METHOD = "/envoy.service.ext_proc.v3.ExternalProcessor/Process"
 UNGATED_PATHS = frozenset({"/health", "/ping", "/metrics", "/version", "/v1/models", "/load"})
 """Probes and listings: they start no prefill."""
@@ -67,17 +64,10 @@ class Processor(grpc.GenericRpcHandler):  # type: ignore[misc] # grpc is untyped
             request_deserializer=messages.ProcessingRequest.FromString,
             response_serializer=None,  # answers are built as bytes
         )
-        self._health = grpc.unary_unary_rpc_method_handler(self._check)
 
     def service(self, details: grpc.HandlerCallDetails) -> Any:
-        """The method that Envoy calls per request, and the one it asks whether we live."""
-        if details.method == METHOD:
-            return self._handler
-        return self._health if details.method == HEALTH_METHOD else None
-
-    async def _check(self, _request: bytes, _context: Any) -> bytes:
-        """grpc.health.v1: SERVING for as long as this process turns."""
-        return SERVING
+        """The method that Envoy calls per request."""
+        return self._handler if details.method == METHOD else None
 
     async def _process(self, _requests: Any, context: grpc.aio.ServicerContext) -> bytes:
         """One request, from its headers to its first token; returns the last answer."""

@@ -53,6 +53,13 @@ def test_the_message_timeout_is_above_the_longest_wait() -> None:
     assert document["spec"]["extProc"][0]["failOpen"] is True
 
 
+def test_a_frozen_gate_is_noticed_by_pings_and_by_nothing_that_a_slow_start_could_trip() -> None:
+    (document,) = envoy_extension_policy.policies(gated(DataPlaneKind.ENVOY_GATEWAY, GateUse.ENABLED))
+    settings = document["spec"]["extProc"][0]["backendSettings"]
+    assert settings["http2"]["connectionKeepalive"] == {"interval": "1s", "timeout": "900ms"}
+    assert "healthCheck" not in settings, "a first check that fails is not made again for a minute"
+
+
 @pytest.mark.parametrize(
     ("use", "connections"),
     [
