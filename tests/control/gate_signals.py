@@ -28,6 +28,17 @@ README = Path(__file__).resolve().parents[2] / "operator" / "sluice" / "gate" / 
 ENDS_REPORTED = "sluice_gate_ends_reported"
 SHARING = ("left", "right")
 """Classes that share a user's route by rules."""
+TENANT = "x-tenant"
+TENANTS = (
+    ("a1", "alice", "alice"),
+    ("a2", "alice", "alice"),
+    ("a3", "alice", "alice"),
+    ("a4", "alice", "somebody"),
+    ("a5", "alice", "anybody"),
+    ("b1", "bob", "bob"),
+    ("n1", "", "alice"),
+)
+"""In this order: tag, whose token the request bears (empty: none), and whom its client writes into a header."""
 FORGED = {WAITED_HEADER: "77777", PLAN_HEADER: "forged", ENDPOINT_HEADER: "127.0.0.1:1"}
 
 
@@ -124,18 +135,36 @@ def headers(replica: Replica) -> dict[str, Any]:
 
 
 def claims(admin: Admin, replica: Replica) -> dict[str, Any]:
-    """Two tenants by a verified claim: one sends five requests, then the other sends one."""
+    """Tenants by a verified claim, read where Envoy keeps it or from the header that Envoy makes of it."""
     admin.apply(verified())
-    admin.edit("WorkloadClass", "full", {"spec": {"fairnessKey": {"claim": "sub"}}})
-    alice, bob = (bearer(token(name)) for name in ("alice", "bob"))
     forged = bearer(token("carol", b"another secret, as long as ours"))
     replica.let_go()
     wait_until(lambda: ask("full", "probe", headers=forged) == 401, "tokens are verified", timeout_seconds=30)
-    wait_until(lambda: ask("full", "probe", headers=alice) == 200, "a verified token passes")
-    wait_until(lambda: fair(replica, alice, bob) != [], "claims are read")
-    order = fair(replica, alice, bob)
+    keys = {"sub": {"claim": "sub"}, TENANT: {"header": TENANT}}
+    order = {name: ordered_by(admin, replica, key, name) for name, key in keys.items()}
     admin.edit("WorkloadClass", "full", {"spec": {"fairnessKey": None}})
     return {"order": order, "forged": ask("full", "probe", headers=forged)}
+
+
+def ordered_by(admin: Admin, replica: Replica, key: dict[str, str], written: str) -> list[str]:
+    """The order by a fairness key, after the one without; clients write the header ``written`` themselves."""
+    admin.edit("WorkloadClass", "full", {"spec": {"fairnessKey": None}})
+    wait_until(lambda: started(replica, written) == [tag for tag, _, _ in TENANTS], "first come first served")
+    admin.edit("WorkloadClass", "full", {"spec": {"fairnessKey": key}})
+    order: list[str] = []
+
+    def is_fair_now() -> bool:
+        order[:] = started(replica, written)
+        return is_fair(order)
+
+    wait_until(is_fair_now, f"the order is fair by {key}", timeout_seconds=30)
+    return order
+
+
+def is_fair(order: list[str]) -> bool:
+    """No tenant's second request that had to wait goes before another's first, and none overtakes its own."""
+    own = [tag for tag in order if tag.startswith("a")]
+    return own == sorted(own) and max(order.index("b1"), order.index("n1")) < order.index("a4")
 
 
 def bearer(secret: str) -> dict[str, str]:
@@ -143,29 +172,24 @@ def bearer(secret: str) -> dict[str, str]:
     return {"authorization": f"Bearer {secret}"}
 
 
-def fair(replica: Replica, alice: dict[str, str], bob: dict[str, str]) -> list[str]:
+def started(replica: Replica, written: str) -> list[str]:
     """Who starts in which order when two fit at once."""
     replica.hold()
-    pool = ThreadPoolExecutor(6)
+    pool = ThreadPoolExecutor(len(TENANTS))
     sent: list[Sent] = []
-    for tag, who, claimed in (
-        ("a1", alice, "alice"),
-        ("a2", alice, "alice"),
-        ("a3", alice, "alice"),
-        ("a4", alice, "somebody"),  # a header of that name is not the claim
-        ("a5", alice, "anybody"),
-        ("b1", bob, "bob"),
-    ):
+    for tag, who, claimed in TENANTS:
         before = seen()
-        sent.append(pool.submit(ask, "full", tag, headers={**who, "sub": claimed}))
+        credentials = bearer(token(who)) if who else {}
+        sent.append(pool.submit(ask, "full", tag, headers={**credentials, written: claimed}))
         wait_until(partial(_has_seen_more_than, before), "the gate sees the request")
-    for count in range(3, 7):
+    for count in range(3, len(TENANTS) + 1):
         replica.let_go(1)
         wait_until(partial(_has_started, replica, count), "one more prefill starts")
+    order = list(replica.arrived)
     replica.let_go()
     for one in sent:
         one.result(20)
-    return list(replica.arrived)
+    return order
 
 
 def _has_seen_more_than(before: float) -> bool:
@@ -179,7 +203,12 @@ def _has_started(replica: Replica, count: int) -> bool:
 def verified() -> dict[str, Any]:
     """Tokens are verified where they are brought, on the route of class ``full``."""
     keys = json.dumps({"keys": [{"kty": "oct", "alg": "HS256", "k": encoded(SECRET)}]})
-    provider = {"name": "users", "issuer": ISSUER, "localJWKS": {"type": "Inline", "inline": keys}}
+    provider = {
+        "name": "users",
+        "issuer": ISSUER,
+        "localJWKS": {"type": "Inline", "inline": keys},
+        "claimToHeaders": [{"claim": "sub", "header": TENANT}],
+    }
     return {
         "apiVersion": "gateway.envoyproxy.io/v1alpha1",
         "kind": "SecurityPolicy",
