@@ -29,8 +29,8 @@ _SMALL_KERNEL = 64
 
 _SMALL_PROGRAM = 256
 """Columns up to which a plan with shared iterations says exactly what moving decodes would earn."""
-_SAME = 1e-9
-"""Relative difference of two values that is rounding."""
+_SAME = 1e-6
+"""Relative difference of two values that nobody need know of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +98,12 @@ def _staying(problem: Problem, cuts: Sequence[float], *, ties: bool) -> Answer:
 
 def _as_relaxed(paced: Paced, relaxed: Answer) -> Answer | None:
     """The relaxed answer as that of the fleet, where every class may take its pool's own time per token."""
-    for paces in (paced.highest, own_paces(paced, relaxed.solution.primal)):
-        found = _checked(paced.at(paces), replace(relaxed.solution, primal=paced.quickest(relaxed.solution.primal)))
-        if found.is_optimal:
+    solution = relaxed.solution
+    quickest = replace(solution, primal=paced.quickest(solution.primal))
+    # A memory or a promise with a price is used up already: slower iterations would overfill it.
+    slower = () if paced.is_priced(solution.dual) else (paced.highest,)
+    for paces in (*slower, own_paces(paced, solution.primal)):
+        if (found := _check(paced.at(paces), quickest)) is not None:
             return found
     return None
 

@@ -14,16 +14,19 @@ bounds what another end could earn.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple, Protocol, TypeVar
+from dataclasses import replace
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
 from sluice.model.plan import Verdict
+from sluice.planning.certificate import certify
 from sluice.planning.decode import split
 from sluice.planning.formulate import Formulation
 from sluice.planning.paced import Paced
-from sluice.planning.program import Vector
+from sluice.planning.program import Program, Vector
 from sluice.planning.promises import PromiseKind
+from sluice.planning.refine import at_corner
 from sluice.planning.solver import Basis, Solution, solve
 
 _ROUNDS = 8
@@ -32,6 +35,9 @@ _STILL = 1e-4
 """Change of every pace, relative to its range, at which the search has settled."""
 _SAME = 1e-6
 """Relative difference of two values that is not worth another linear program."""
+_TURNS_TO_PROVE = 3
+"""Turns after which an answer that has settled is solved for: two more bring it as near as a proof wants, mostly."""
+_SMALL_KERNEL = 64
 _MOST_STARTS = 8
 _NEAR = 1e-6
 """Relative distance from a promised token time that is rounding: the pace is the promise then."""
@@ -56,8 +62,15 @@ class Proven(Protocol):
 
 
 Found = TypeVar("Found", bound=Proven)
-Prove = Callable[[Formulation, Basis | None], Found | None]
-"""Solves a formulation from a corner on; None where there is no answer that can be proved."""
+
+
+class Proofs(NamedTuple, Generic[Found]):
+    """How an answer at given paces is proved; each gives None where it is not."""
+
+    check: Callable[[Formulation, Solution], Found | None]
+    """Checks columns and prices."""
+    prove: Callable[[Formulation, Basis], Found | None]
+    """Solves from a corner on, and checks."""
 
 
 class _Start(NamedTuple):
@@ -68,17 +81,17 @@ class _Start(NamedTuple):
     basis: Basis
 
 
-def search(paced: Paced, relaxed: Found, prove: Prove[Found]) -> Found | None:
+def search(paced: Paced, relaxed: Found, proofs: Proofs[Found]) -> Found | None:
     """The best answer found at any paces; None where none is feasible. ``relaxed`` is that of the relaxed program."""
     own = own_paces(paced, relaxed.solution.primal)
-    best = _settled(paced, _Start(own, relaxed.solution.primal, relaxed.solution.basis), prove)
+    best = _settled(paced, _Start(own, relaxed.solution.primal, relaxed.solution.basis), proofs)
     if best is not None and (not paced.timed_rows or best.value >= relaxed.value * (1 - _SAME)):
         return best
     for paces in _others(paced):
-        made = prove(paced.at(paces), relaxed.solution.basis)
+        made = proofs.prove(paced.at(paces), relaxed.solution.basis)
         if made is None:
             continue
-        settled = _settled(paced, _Start(paces, made.solution.primal, made.solution.basis), prove)
+        settled = _settled(paced, _Start(paces, made.solution.primal, made.solution.basis), proofs)
         for found in (made, settled):
             if found is not None and (best is None or found.value > best.value + _SAME * abs(best.value)):
                 best = found
@@ -97,24 +110,36 @@ def own_paces(paced: Paced, primal: Vector) -> Vector:
     return np.clip(found, paced.lowest, paced.highest)
 
 
-def _settled(paced: Paced, start: _Start, prove: Prove[Found]) -> Found | None:
+def _settled(paced: Paced, start: _Start, proofs: Proofs[Found]) -> Found | None:
     """The answer at the paces to which the linearised programs lead from ``start``."""
     paces, primal, basis, value = start.paces, start.primal, paced.with_paces(start.basis), np.inf
-    count = paced.formulation.program.columns
+    count, settled = paced.formulation.program.columns, 0
     width = np.maximum(paced.width, _STILL * paced.lowest)
-    for _ in range(_ROUNDS):
+    for turn in range(_ROUNDS):
         program = paced.linearised(paces, primal)
-        found = solve(program, start=basis)
+        found = (_same_corner(program, basis) if turn else None) or solve(program, start=basis)
         if found.verdict is not Verdict.OPTIMAL:
             return None
         primal, moved, basis = found.primal[:count], found.primal[count:], found.basis
         paces = np.clip(paces + moved, paced.lowest, paced.highest)
         before, value = value, float(program.objective @ found.primal)
-        if (np.abs(moved) <= _STILL * width).all() or abs(value - before) <= _SAME * abs(value):
-            proved = prove(paced.at(_kept(paced, paces)), paced.without_paces(basis))
+        settled += bool((np.abs(moved) <= _STILL * width).all() or abs(value - before) <= _SAME * abs(value))
+        if settled:
+            formulation, corner = paced.at(_kept(paced, paces)), paced.without_paces(basis)
+            proved = proofs.check(formulation, replace(found, primal=primal, basis=corner))
+            if proved is None and settled >= _TURNS_TO_PROVE:
+                proved = proofs.prove(formulation, corner)
             if proved is not None:
                 return proved
     return None
+
+
+def _same_corner(program: Program, basis: Basis) -> Solution | None:
+    """The answer at the corner of the program before, where that is still optimal: no solver is needed then."""
+    found = at_corner(program, basis, rounds=0, largest=_SMALL_KERNEL)
+    if found is None or not certify(program, found.primal, found.dual).holds:
+        return None
+    return replace(found, verdict=Verdict.OPTIMAL)
 
 
 def _others(paced: Paced) -> Iterator[Vector]:

@@ -106,8 +106,6 @@ class Paced:
             rows.append(touched)
             columns.append(np.full(len(touched), program.columns + place))
             entries.append(change[touched])
-        all_rows, all_columns = np.concatenate(rows), np.concatenate(columns)
-        order = np.argsort(all_rows * (program.columns + count) + all_columns, kind="stable")
         labels = [columns_.group.name for columns_ in self.tied]
         return replace(
             program,
@@ -116,9 +114,9 @@ class Paced:
             lower=np.append(program.lower, self.lowest - paces),
             upper=np.append(program.upper, self.highest - paces),
             scale=np.append(program.scale, np.maximum(self.width, self.lowest * 1e-3)),
-            entry_rows=all_rows[order],
-            entry_columns=all_columns[order],
-            entries=np.concatenate(entries)[order],
+            entry_rows=np.concatenate(rows),
+            entry_columns=np.concatenate(columns),
+            entries=np.concatenate(entries),
         )
 
     def quickest(self, primal: Vector) -> Vector:
@@ -144,6 +142,11 @@ class Paced:
                 primal[columns.decodes.start + k] = taken * mode.seconds
                 left -= taken
         return primal
+
+    def is_priced(self, dual: Vector) -> bool:
+        """Whether memory or a promised token time has a price, so that a pace matters."""
+        rows = [columns.memory_row for columns in self.tied if columns.memory_row is not None]
+        return bool(dual[[*rows, *self.timed_rows]].any())
 
     @property
     def width(self) -> Vector:
