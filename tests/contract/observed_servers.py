@@ -9,14 +9,11 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import ClassVar, TypeVar
 
+from tests import values
+from tests.values import ttft_promise
+
 from sluice.model import naming
-from sluice.model.fleet import (
-    Hardness,
-    Sli,
-    SliSignal,
-    SliStatistic,
-    WorkloadClass,
-)
+from sluice.model.fleet import WorkloadClass
 
 T = TypeVar("T")
 NAMESPACE = "default"
@@ -38,25 +35,7 @@ def until(told: Callable[[], T | None], what: str) -> T:
 
 
 def workload(name: str, model: str | None = None) -> WorkloadClass:
-    promise = Sli(
-        signal=SliSignal.TTFT,
-        statistic=SliStatistic.MEAN,
-        target_seconds=PROMISE_SECONDS,
-        fraction=None,
-        hardness=Hardness.SOFT,
-        penalty=0.0,
-    )
-    return WorkloadClass(
-        name=name,
-        prompt_token_price=1.0,
-        output_token_price=1.0,
-        prior_rate=1.0,
-        prior_prompt_tokens=1.0,
-        prior_output_tokens=1.0,
-        served_model_name=model,
-        fairness_id=name,
-        slis=(promise,),
-    )
+    return values.workload(name, served_model_name=model, fairness_id=name, slis=(ttft_promise(PROMISE_SECONDS),))
 
 
 CLASSES = (

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
+from tests import values
 
 from sluice.actuate.atomic_file import replace_text
 from sluice.actuate.envoy_files import EnvoyFiles
@@ -29,11 +30,9 @@ from sluice.model.fleet import (
     Endpoint,
     Fleet,
     HeaderMatch,
-    Pool,
     TrafficMatch,
     WorkloadClass,
 )
-from sluice.model.law import IterationLaw
 from sluice.model.naming import FAIRNESS_HEADER, files_cluster, files_in_flight_key
 from sluice.model.reasons import Finding, Reason
 from sluice.model.snapshot import Snapshot
@@ -117,24 +116,9 @@ def get(port: int, path: str = "/", headers: dict[str, str] | None = None, metho
         connection.close()
 
 
-LAW = IterationLaw(solo_seconds=0.022, mixed_base_seconds=0.0174, per_token_seconds=6.2e-5)
-
-
-def pool(name: str, endpoint: Endpoint) -> Pool:
-    return Pool(name=name, law=LAW, slots=16, chunk_tokens=256, batched_token_budget=2048, endpoints=(endpoint,))
-
-
 def workload(name: str) -> WorkloadClass:
-    return WorkloadClass(
-        name=name,
-        prompt_token_price=1.0,
-        output_token_price=1.0,
-        prior_rate=1.0,
-        prior_prompt_tokens=100.0,
-        prior_output_tokens=100.0,
-        match=TrafficMatch(headers=(HeaderMatch(name="x-class", value=name),)),
-        fairness_id=name,
-    )
+    match = TrafficMatch(headers=(HeaderMatch(name="x-class", value=name),))
+    return values.workload(name, match=match, fairness_id=name)
 
 
 OPEN = ClassTarget(
@@ -150,7 +134,7 @@ class Plane:
         self.fleet = Fleet(
             namespace="demo",
             name="fleet",
-            pools=tuple(pool(name, replica.endpoint) for name, replica in self.replicas.items()),
+            pools=tuple(values.pool(name, endpoints=(replica.endpoint,)) for name, replica in self.replicas.items()),
             data_plane=DataPlane(kind=DataPlaneKind.ENVOY_FILES, admin_address="127.0.0.1:0", listener_port=0),
         )
         self.files = EnvoyFiles(out)

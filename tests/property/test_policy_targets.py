@@ -6,65 +6,37 @@ import itertools
 
 import hypothesis.strategies as st
 from hypothesis import given, settings
+from tests.values import class_plan, plan_of, pool, workload
 
-from sluice.model.fleet import DataPlane, Fleet, LimitKind, Pool, WorkloadClass
-from sluice.model.law import IterationLaw
-from sluice.model.plan import Band, ClassPlan, ClassPoolPlan, Plan, PoolPlan, Verdict
+from sluice.model.fleet import DataPlane, Fleet, LimitKind
+from sluice.model.plan import Band, Plan
 from sluice.policy.division import in_flight_per_proxy, rate_per_proxy
 from sluice.policy.stabilise import largest_remainder
 from sluice.policy.targets import Memory, targets
 
-LAW = IterationLaw(solo_seconds=0.022, mixed_base_seconds=0.0174, per_token_seconds=6.2e-5)
 POOLS = ("a", "b", "c")
-CHAT = WorkloadClass(
-    name="chat",
-    prompt_token_price=1.0,
-    output_token_price=1.0,
-    prior_rate=1.0,
-    prior_prompt_tokens=100.0,
-    prior_output_tokens=100.0,
-)
+CHAT = workload("chat")
 
 
 def fleet(limit: LimitKind) -> Fleet:
-    pools = tuple(Pool(name=n, law=LAW, slots=16, chunk_tokens=256, batched_token_budget=2048) for n in POOLS)
+    pools = tuple(pool(name) for name in POOLS)
     return Fleet(namespace="demo", name="fleet", pools=pools, data_plane=DataPlane(limit=limit))
 
 
 def plan(share: float, offered: float, in_flight: int, weights: tuple[int, ...], rationed: bool = True) -> Plan:
     admitted = share * offered if rationed else offered
-    return Plan(
-        plan_id="p",
-        fleet="demo/fleet",
-        time="2026-01-01T00:00:00Z",
-        charging="Bundled",
-        verdict=Verdict.OPTIMAL,
-        value_per_second=0,
-        upper_bound=0,
-        pools=tuple(PoolPlan(name=name, replicas=1, mixed=0, solo=0, mixed_replicas=0) for name in POOLS),
-        classes=(
-            ClassPlan(
-                name="chat",
-                band=Band.RATIONED if rationed else Band.FULL,
-                index=1.0,
-                rationed=rationed,
-                arrival_rate=offered,
-                admitted_rate=admitted,
-                prefill=1,
-                decode_mixed=10,
-                decode_solo=0,
-                prefill_queue=0,
-                decode_queue=0,
-                in_flight_limit=in_flight if rationed else None,
-                pools=tuple(
-                    ClassPoolPlan(
-                        pool=name, admitted_rate=0, prefill=0, decode_mixed=0, decode_solo=0, weight_permille=weight
-                    )
-                    for name, weight in zip(POOLS, weights, strict=True)
-                ),
-            ),
-        ),
+    entry = class_plan(
+        "chat",
+        admitted=admitted,
+        offered=offered,
+        weights=dict(zip(POOLS, weights, strict=True)),
+        band=Band.RATIONED if rationed else Band.FULL,
+        rationed=rationed,
+        prefill=1,
+        decode_mixed=10,
+        in_flight_limit=in_flight if rationed else None,
     )
+    return plan_of(entry, replicas=dict.fromkeys(POOLS, 1))
 
 
 weights = st.tuples(*[st.integers(0, 1000)] * 3)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from tests import values
+
 from sluice.actuate.port import Order
 from sluice.model.decision import ClassTarget, Targets
 from sluice.model.fleet import (
@@ -18,15 +20,12 @@ from sluice.model.fleet import (
     TrafficMatch,
     WorkloadClass,
 )
-from sluice.model.law import IterationLaw
-
-LAW = IterationLaw(solo_seconds=0.022, mixed_base_seconds=0.0174, per_token_seconds=6.2e-5)
 
 
 def pool(name: str, **fields: Any) -> Pool:
     service = BackendRef(group="", kind="Service", name=f"{name}-service", namespace=None, port=8000)
     given = {"backend": service, "endpoints": (Endpoint(address="10.0.0.1", port=8000),), **fields}
-    return Pool(name=name, law=LAW, slots=16, chunk_tokens=256, batched_token_budget=2048, **given)
+    return values.pool(name, **given)
 
 
 def fleet(kind: DataPlaneKind, **fields: Any) -> Fleet:
@@ -41,16 +40,7 @@ def fleet(kind: DataPlaneKind, **fields: Any) -> Fleet:
 
 def workload(name: str = "chat", **fields: Any) -> WorkloadClass:
     given = {"match": TrafficMatch(headers=(HeaderMatch(name="x-model", value=name),)), **fields}
-    return WorkloadClass(
-        name=name,
-        uid="22222222-2222-2222-2222-222222222222",
-        prompt_token_price=1.0,
-        output_token_price=1.0,
-        prior_rate=1.0,
-        prior_prompt_tokens=100.0,
-        prior_output_tokens=100.0,
-        **given,
-    )
+    return values.workload(name, uid="22222222-2222-2222-2222-222222222222", **given)
 
 
 def routed(name: str = "code") -> WorkloadClass:

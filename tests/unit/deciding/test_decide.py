@@ -5,6 +5,7 @@ import itertools
 from dataclasses import replace
 
 import pytest
+from tests.values import pool
 
 from sluice.deciding.decide import DecideMemory, decide
 from sluice.deciding.estimate import EstimateMemory, estimate
@@ -15,11 +16,9 @@ from sluice.model.fleet import (
     Fleet,
     LimitKind,
     MetricsSettings,
-    Pool,
     SafePlan,
     WorkloadClass,
 )
-from sluice.model.law import IterationLaw
 from sluice.model.plan import Verdict
 from sluice.model.reasons import ConditionType, Finding, Reason
 from sluice.model.signal import Gap, GapReason, Sample, Signal, Source
@@ -29,8 +28,7 @@ from sluice.planning import Outcome
 deciding = importlib.import_module("sluice.deciding.decide")
 
 NOW = 1_000_000.0
-LAW = IterationLaw(solo_seconds=0.022, mixed_base_seconds=0.0174, per_token_seconds=6.2e-5)
-POOL = Pool(name="a100", law=LAW, slots=16, chunk_tokens=256, batched_token_budget=2048)
+POOL = pool("a100")
 DECODE_HEAVY = WorkloadClass(
     name="decode-heavy",
     prompt_token_price=0.1,

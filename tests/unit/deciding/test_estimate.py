@@ -3,22 +3,16 @@
 from dataclasses import replace
 
 import pytest
+from tests.values import pool
 
 from sluice.deciding.estimate import EstimateMemory, estimate, implied_by_requests_in_flight
-from sluice.model.fleet import Fleet, MetricsSettings, Pool, WorkloadClass
-from sluice.model.law import IterationLaw
+from sluice.model.fleet import Fleet, MetricsSettings, WorkloadClass
 from sluice.model.reasons import ConditionType, Finding, Reason
 from sluice.model.signal import Gap, GapReason, Sample, Signal, Source
 from sluice.model.snapshot import ClassSamples, Observation, PoolSupply, Snapshot
 
 NOW = 1_000_000.0
-POOL = Pool(
-    name="a100",
-    law=IterationLaw(solo_seconds=0.022, mixed_base_seconds=0.0174, per_token_seconds=6.2e-5),
-    slots=16,
-    chunk_tokens=256,
-    batched_token_budget=2048,
-)
+POOL = pool("a100")
 FLEET = Fleet(
     namespace="default", name="llama", pools=(POOL,), metrics=MetricsSettings(prometheus_url="http://prometheus")
 )

@@ -6,6 +6,7 @@ import random
 from dataclasses import replace
 
 import pytest
+from tests.values import pool
 
 from sluice.deciding import decide as deciding
 from sluice.deciding.decide import DecideMemory, decide
@@ -18,13 +19,11 @@ from sluice.model.fleet import (
     Fleet,
     Hardness,
     MetricsSettings,
-    Pool,
     Sli,
     SliSignal,
     SliStatistic,
     WorkloadClass,
 )
-from sluice.model.law import IterationLaw
 from sluice.model.reasons import Finding, Reason
 from sluice.model.signal import Sample, Signal, Source
 from sluice.model.snapshot import ClassSamples, Observation, PoolSupply, Snapshot
@@ -33,11 +32,10 @@ from sluice.planning import plan as solve
 from sluice.policy.agreement import plans_agree
 
 NOW = 1_000_000.0
-LAW = IterationLaw(solo_seconds=0.022, mixed_base_seconds=0.0174, per_token_seconds=6.2e-5)
 FLEET = Fleet(
     namespace="default",
     name="llama",
-    pools=(Pool(name="a100", law=LAW, slots=16, chunk_tokens=256, batched_token_budget=2048),),
+    pools=(pool("a100"),),
     metrics=MetricsSettings(prometheus_url="http://prometheus"),
 )
 LONG = WorkloadClass(

@@ -4,18 +4,17 @@ import math
 from dataclasses import replace
 
 import pytest
+from tests.values import pool
 
 from sluice.deciding.verify import VerifyMemory, verify
 from sluice.model.decision import ClassTarget, Targets
-from sluice.model.fleet import ControlSettings, DataPlane, DataPlaneKind, Fleet, Pool
-from sluice.model.law import IterationLaw
+from sluice.model.fleet import ControlSettings, DataPlane, DataPlaneKind, Fleet
 from sluice.model.reasons import Reason
 from sluice.model.signal import Sample, Signal, Source
 from sluice.model.snapshot import ClassSamples, EnforcedLimit, Observation, Snapshot
 
 NOW = 1_000.0
-LAW = IterationLaw(solo_seconds=0.022, mixed_base_seconds=0.0174, per_token_seconds=6.2e-5)
-POOL = Pool(name="a100", law=LAW, slots=16, chunk_tokens=256, batched_token_budget=2048)
+POOL = pool("a100")
 FLEET = Fleet(namespace="d", name="f", pools=(POOL,), data_plane=DataPlane(kind=DataPlaneKind.ENVOY_FILES))
 
 

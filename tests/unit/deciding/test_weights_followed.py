@@ -8,20 +8,17 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.values import pool
 
 from sluice.deciding.verify import CONFIDENCE_DEVIATIONS, VerifyMemory, verify, wilson_bounds
 from sluice.model.decision import ClassTarget, Targets
-from sluice.model.fleet import DataPlane, DataPlaneKind, Fleet, GateUse, Pool
-from sluice.model.law import IterationLaw
+from sluice.model.fleet import DataPlane, DataPlaneKind, Fleet, GateUse
 from sluice.model.reasons import Reason
 from sluice.model.signal import Sample, Signal, Source
 from sluice.model.snapshot import ClassSamples, Observation, PoolShares, PoolSupply, Snapshot
 
 NOW = 1000.0
-LAW = IterationLaw(solo_seconds=0.022, mixed_base_seconds=0.0174, per_token_seconds=6.2e-5)
-POOLS = tuple(
-    Pool(name=name, law=LAW, slots=16, chunk_tokens=256, batched_token_budget=2048) for name in ("fast", "slow")
-)
+POOLS = (pool("fast"), pool("slow"))
 FLEET = Fleet(namespace="d", name="f", pools=POOLS, data_plane=DataPlane(kind=DataPlaneKind.ENVOY_GATEWAY))
 READY = (
     PoolSupply(pool="fast", ready=2, source=Source.PODS),

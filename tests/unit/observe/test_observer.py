@@ -7,20 +7,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import pytest
+from tests import values
+from tests.values import ttft_promise
 
 from sluice.model import naming
 from sluice.model.fleet import (
     DataPlane,
     DataPlaneKind,
     Fleet,
-    Hardness,
     LimitKind,
     MetricsSettings,
     Mode,
     RouteRef,
-    Sli,
-    SliSignal,
-    SliStatistic,
     WorkloadClass,
 )
 from sluice.model.reasons import Reason
@@ -39,25 +37,8 @@ GATEWAY = DataPlane(kind=DataPlaneKind.ENVOY_GATEWAY)
 
 
 def workload(name: str, *, promise: float | None = None, model: str | None = None) -> WorkloadClass:
-    sli = Sli(
-        signal=SliSignal.TTFT,
-        statistic=SliStatistic.MEAN,
-        target_seconds=promise,
-        fraction=None,
-        hardness=Hardness.SOFT,
-        penalty=0.0,
-    )
-    return WorkloadClass(
-        name=name,
-        prompt_token_price=1.0,
-        output_token_price=1.0,
-        prior_rate=1.0,
-        prior_prompt_tokens=1.0,
-        prior_output_tokens=1.0,
-        fairness_id=f"f-{name}",
-        served_model_name=model,
-        slis=() if promise is None else (sli,),
-    )
+    promised = () if promise is None else (ttft_promise(promise),)
+    return values.workload(name, fairness_id=f"f-{name}", served_model_name=model, slis=promised)
 
 
 def fleet(plane: DataPlane = FILES, *, mode: Mode = Mode.OBSERVE, metrics: MetricsSettings = METRICS) -> Fleet:

@@ -3,66 +3,37 @@
 from __future__ import annotations
 
 import pytest
+from tests.values import class_plan, plan_of, pool, workload
 
-from sluice.model.fleet import ControlSettings, DataPlane, Fleet, LimitKind, Pool, WorkloadClass
-from sluice.model.law import IterationLaw
-from sluice.model.plan import Band, ClassPlan, ClassPoolPlan, Plan, PoolPlan, Verdict
+from sluice.model.fleet import ControlSettings, DataPlane, Fleet, LimitKind
+from sluice.model.plan import ClassPlan, Plan
 from sluice.policy.backlog import DRAIN_SECONDS, LEAST_RELIEF, reliefs
 from sluice.policy.targets import Memory, targets
 
-LAW = IterationLaw(solo_seconds=0.022, mixed_base_seconds=0.0174, per_token_seconds=6.2e-5)
 FLEET = Fleet(
     namespace="demo",
     name="fleet",
-    pools=tuple(Pool(name=n, law=LAW, slots=16, chunk_tokens=256, batched_token_budget=2048) for n in "ab"),
+    pools=(pool("a"), pool("b")),
     data_plane=DataPlane(limit=LimitKind.RATE),
     control=ControlSettings(),
 )
 
 
-def workload(name: str) -> WorkloadClass:
-    return WorkloadClass(
-        name=name,
-        prompt_token_price=1.0,
-        output_token_price=1.0,
-        prior_rate=1.0,
-        prior_prompt_tokens=100.0,
-        prior_output_tokens=100.0,
-    )
-
-
 def entry(name: str, rate: float, offered: float, decoding: float, pool: str = "a") -> ClassPlan:
     """A class with a tenth of a second of prefill per request."""
-    share = ClassPoolPlan(pool=pool, admitted_rate=rate, prefill=0, decode_mixed=0, decode_solo=0, weight_permille=1000)
-    return ClassPlan(
-        name=name,
-        band=Band.RATIONED if rate < offered else Band.FULL,
-        index=1.0,
-        rationed=rate < offered,
-        arrival_rate=offered,
-        admitted_rate=rate,
+    return class_plan(
+        name,
+        admitted=rate,
+        offered=offered,
+        weights={pool: 1000},
         prefill=0.1 * rate,
         decode_mixed=decoding,
-        decode_solo=0,
-        prefill_queue=0,
-        decode_queue=0,
         in_flight_limit=40 if rate < offered else None,
-        pools=(share,),
     )
 
 
 def plan(*classes: ClassPlan) -> Plan:
-    return Plan(
-        plan_id="p",
-        fleet="demo/fleet",
-        time="2026-01-01T00:00:00Z",
-        charging="Bundled",
-        verdict=Verdict.OPTIMAL,
-        value_per_second=0,
-        upper_bound=0,
-        pools=tuple(PoolPlan(name=name, replicas=2, mixed=0, solo=0, mixed_replicas=0) for name in "ab"),
-        classes=classes,
-    )
+    return plan_of(*classes, replicas={"a": 2, "b": 2})
 
 
 CHAT, BATCH = entry("chat", 6.0, 6.0, 30.0), entry("batch", 6.0, 12.0, 30.0)

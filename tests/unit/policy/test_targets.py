@@ -6,29 +6,18 @@ import itertools
 from dataclasses import replace
 
 import pytest
+from tests.values import class_plan, plan_of, pool, ttft_promise, workload
 
 from sluice.model.decision import ClassTarget, Targets
 from sluice.model.fleet import (
     DataPlane,
     DataPlaneKind,
     Fleet,
-    Hardness,
     LimitKind,
-    Pool,
-    Sli,
-    SliSignal,
-    SliStatistic,
     WorkloadClass,
 )
-from sluice.model.law import IterationLaw
-from sluice.model.plan import Band, ClassPlan, ClassPoolPlan, Plan, PoolPlan, Verdict
+from sluice.model.plan import Plan
 from sluice.policy.targets import Memory, open_targets, targets
-
-LAW = IterationLaw(solo_seconds=0.022, mixed_base_seconds=0.0174, per_token_seconds=6.2e-5)
-
-
-def pool(name: str) -> Pool:
-    return Pool(name=name, law=LAW, slots=16, chunk_tokens=256, batched_token_budget=2048)
 
 
 def fleet(limit: LimitKind = LimitKind.RATE) -> Fleet:
@@ -36,14 +25,7 @@ def fleet(limit: LimitKind = LimitKind.RATE) -> Fleet:
     return Fleet(namespace="demo", name="fleet", pools=(pool("a"), pool("b")), data_plane=plane)
 
 
-CHAT = WorkloadClass(
-    name="chat",
-    prompt_token_price=1.0,
-    output_token_price=1.0,
-    prior_rate=1.0,
-    prior_prompt_tokens=100.0,
-    prior_output_tokens=100.0,
-)
+CHAT = workload("chat")
 
 
 def plan(
@@ -54,40 +36,14 @@ def plan(
     replicas: tuple[int, int] = (2, 2),
     plan_id: str = "p",
 ) -> Plan:
-    rationed = admitted < offered
-    shares = tuple(
-        ClassPoolPlan(pool=name, admitted_rate=0, prefill=0, decode_mixed=0, decode_solo=0, weight_permille=weight)
-        for name, weight in zip("ab", weights, strict=True)
+    entry = class_plan(
+        "chat",
+        admitted=admitted,
+        offered=offered,
+        weights=dict(zip("ab", weights, strict=True)),
+        in_flight_limit=in_flight if admitted < offered else None,
     )
-    entry = ClassPlan(
-        name="chat",
-        band=Band.RATIONED if rationed else Band.FULL,
-        index=1.0,
-        rationed=rationed,
-        arrival_rate=offered,
-        admitted_rate=admitted,
-        prefill=0,
-        decode_mixed=0,
-        decode_solo=0,
-        prefill_queue=0,
-        decode_queue=0,
-        in_flight_limit=in_flight if rationed else None,
-        pools=shares,
-    )
-    return Plan(
-        plan_id=plan_id,
-        fleet="demo/fleet",
-        time="2026-01-01T00:00:00Z",
-        charging="Bundled",
-        verdict=Verdict.OPTIMAL,
-        value_per_second=0,
-        upper_bound=0,
-        pools=tuple(
-            PoolPlan(name=name, replicas=count, mixed=0, solo=0, mixed_replicas=0)
-            for name, count in zip("ab", replicas, strict=True)
-        ),
-        classes=(entry,),
-    )
+    return plan_of(entry, replicas=dict(zip("ab", replicas, strict=True)), plan_id=plan_id)
 
 
 class Course:
@@ -275,13 +231,5 @@ def test_open_targets_lift_our_limits_and_keep_weights_and_ceilings() -> None:
     ],
 )
 def test_the_bucket_is_as_deep_as_the_promise(promise: float | None, burst: int) -> None:
-    sli = Sli(
-        signal=SliSignal.TTFT,
-        statistic=SliStatistic.MEAN,
-        target_seconds=promise,
-        fraction=None,
-        hardness=Hardness.SOFT,
-        penalty=0,
-    )
-    workload = CHAT if promise is None else replace(CHAT, slis=(sli,))
+    workload = CHAT if promise is None else replace(CHAT, slis=(ttft_promise(promise),))
     assert Course(workload=workload).at(0, plan(5, 10)).burst == burst

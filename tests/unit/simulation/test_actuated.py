@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from tests.values import pool
 
 from sluice.model.fleet import ControlSettings, DataPlane, DataPlaneKind, Fleet, LimitKind, Pool, WorkloadClass
-from sluice.model.law import IterationLaw
 from sluice.model.signal import Signal, Source
 from sluice.model.snapshot import PoolSupply
 from sluice.simulation.actuated import ACTUATED, Informed, Operator, limited_as, start_open
@@ -21,8 +21,7 @@ from sluice.simulation.report import as_document, gap_table
 from sluice.simulation.run import Record, Replicas, Setup, simulate
 from sluice.simulation.workload import Workload, blank
 
-LAW = IterationLaw(solo_seconds=0.022, mixed_base_seconds=0.0174, per_token_seconds=6.2e-5)
-POOL = Pool(name="a100", law=LAW, slots=16, chunk_tokens=256, batched_token_budget=272)
+POOL = pool("a100", batched_token_budget=272)
 CHAT = WorkloadClass(
     name="chat",
     prompt_token_price=0.1,
