@@ -291,6 +291,8 @@ class ProgramBuilder:
 
 
 def _listed(value: Numbers, count: int) -> list[float]:
-    if isinstance(value, np.ndarray):
-        return value.tolist()  # type: ignore[no-any-return]  # numpy does not say that a vector becomes a flat list
-    return value if isinstance(value, list) else [value] * count
+    if isinstance(value, (float, int)):
+        return [value] * count
+    if isinstance(value, list):
+        return value
+    return value.tolist()  # type: ignore[no-any-return]  # numpy does not say that a vector becomes a flat list
