@@ -1,6 +1,7 @@
 """A back end that answers at once, a client that costs little, and processors to compare the gate with.
 
 python -m tests.benchmarks.gate_load noop     an external processor that only says yes
+python -m tests.benchmarks.gate_load lean     the same with all that the gate does to make streams cheap
 python -m tests.benchmarks.gate_load backend  answers every request with two bytes
 """
 
@@ -49,12 +50,32 @@ class Noop(grpc.GenericRpcHandler):  # type: ignore[misc] # grpc is untyped
             await context.write(YES_BODY)
 
 
+class Lean(grpc.GenericRpcHandler):  # type: ignore[misc] # grpc is untyped
+    """The same, with the last yes and the end in one batch."""
+
+    def service(self, details: Any) -> Any:
+        assert details.method.endswith("/Process")
+        return grpc.stream_unary_rpc_method_handler(
+            self._process, request_deserializer=messages.ProcessingRequest.FromString, response_serializer=None
+        )
+
+    async def _process(self, _requests: Any, context: Any) -> bytes:
+        await context.read()
+        await context.write(YES)
+        await context.read()
+        return bytes(YES_BODY)
+
+
 async def serve(kind: str, port: int) -> None:
     if kind == "noop":
         server = grpc.aio.server()
         server.add_generic_rpc_handlers((Noop(),))
         port = server.add_insecure_port(f"127.0.0.1:{port}")
         await server.start()
+    elif kind == "lean":
+        from sluice.gate.server import serve as gate_server  # noqa: PLC0415 - more than the others should load
+
+        _, port = await gate_server((Lean(),), f"127.0.0.1:{port}")
     else:
         listening = await asyncio.get_running_loop().create_server(Backend, "127.0.0.1", port)
         port = listening.sockets[0].getsockname()[1]

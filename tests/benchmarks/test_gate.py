@@ -9,7 +9,9 @@ import random
 import statistics
 import subprocess
 import sys
+from contextlib import AsyncExitStack
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 
 import pytest
@@ -51,38 +53,47 @@ async def measure(port: int, pid: int | None) -> tuple[float, float, float]:
 
 async def test_cost_beside_no_gate_and_beside_a_processor_that_only_says_yes(tmp_path: Path) -> None:
     log = tmp_path / "backend.log"
-    backend = start([sys.executable, "-m", "tests.benchmarks.gate_load", "backend"], log)
-    try:
+    async with AsyncExitStack() as stack:
+        backend = start([sys.executable, "-m", "tests.benchmarks.gate_load", "backend"], log)
+        stack.callback(end, backend)
         ports = [first_line(backend, log)["port"]]
-        async with (
-            world(tmp_path / "bare", {"chat": {}}, gate=False, ports=ports) as bare,
-            world(tmp_path / "gated", {"chat": {}, "code": {}, "batch": {}}, ports=ports) as gated,
-            world(tmp_path / "noop", {"chat": {}}, ports=ports) as other,
-        ):
+        bare = await stack.enter_async_context(world(tmp_path / "bare", {"chat": {}}, gate=False, ports=ports))
+        classes: dict[str, dict[str, object]] = {"chat": {}, "code": {}, "batch": {}}
+        gated = await stack.enter_async_context(world(tmp_path / "gated", classes, ports=ports))
+        assert gated.gate is not None
+        cases = {"bare": (bare, None), "gate": (gated, gated.gate.pid)}
+        for kind in ("noop", "lean"):
+            other = await stack.enter_async_context(world(tmp_path / kind, {"chat": {}}, ports=ports))
             other.stop_gate()
-            log = tmp_path / "noop.log"
-            noop = start([sys.executable, "-m", "tests.benchmarks.gate_load", "noop", str(other.gate_port)], log)
-            try:
-                first_line(noop, log)
-                await asyncio.sleep(2.0)  # Envoy comes back to a cluster that was away
-                assert gated.gate is not None
-                cases = {"bare": (bare, None), "no-op": (other, noop.pid), "gate": (gated, gated.gate.pid)}
-                seen: dict[str, list[tuple[float, float, float]]] = {name: [] for name in cases}
-                for _ in range(ROUNDS):
-                    for name, (one, pid) in cases.items():
-                        seen[name].append(await measure(one.listener, pid))
-            finally:
-                end(noop)
-    finally:
-        end(backend)
+            log = tmp_path / f"{kind}.log"
+            processor = start([sys.executable, "-m", "tests.benchmarks.gate_load", kind, str(other.gate_port)], log)
+            stack.callback(end, processor)
+            first_line(processor, log)
+            cases[kind] = (other, processor.pid)
+        await asyncio.sleep(2.0)  # Envoy comes back to a cluster that was away
+        seen: dict[str, list[tuple[float, float, float]]] = {name: [] for name in cases}
+        for _ in range(ROUNDS):
+            for name, (one, pid) in cases.items():
+                seen[name].append(await measure(one.listener, pid))
     best = {name: [statistics.median(column) for column in zip(*rows, strict=True)] for name, rows in seen.items()}
     for name, (latency, rate, per_core) in best.items():
         say(f"{name:6} {latency:6.2f} ms at 1   {rate:7.0f} requests/s at 16   {per_core:7.0f} per CPU second")
-    added = (best["gate"][0] - best["bare"][0]) / (best["no-op"][0] - best["bare"][0])
-    say(
-        f"gate / no-op: added latency {added:.2f}, rate {best['gate'][1] / best['no-op'][1]:.2f}, "
-        f"per CPU second {best['gate'][2] / best['no-op'][2]:.2f}"
-    )
+    for kind in ("noop", "lean"):
+        added = (best["gate"][0] - best["bare"][0]) / (best[kind][0] - best["bare"][0])
+        say(
+            f"gate / {kind}: added latency {added:.2f}, rate {best['gate'][1] / best[kind][1]:.2f}, "
+            f"per CPU second {best['gate'][2] / best[kind][2]:.2f}"
+        )
+    say(spent(1e6 / best["gate"][2], 1e6 / best["noop"][2]))
+
+
+def spent(gate: float, noop: float) -> str:
+    """Where a request's CPU goes, microseconds: the gate's own parts alone, and what is left of the whole."""
+    command = [sys.executable, "-m", "tests.benchmarks.gate_profile"]
+    parts: dict[str, float] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    rows = [*sorted(parts.items(), key=itemgetter(1), reverse=True), ("gRPC and all else", gate - sum(parts.values()))]
+    lines = [f"  {name:20} {value:6.1f}  {value / gate:5.1%}" for name, value in rows]
+    return f"{gate:.0f} microseconds of CPU for a request, no-op {noop:.0f}:\n" + "\n".join(lines)
 
 
 async def test_memory_of_ten_thousand_waiting_requests(tmp_path: Path) -> None:
