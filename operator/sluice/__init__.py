@@ -3,5 +3,5 @@
 The rooms, from pure to practical; imports point from right to left only::
 
     model < api < planning < policy, learning < deciding < simulation
-          < observe, actuate, gate < control < page < demo < cli
+          < observe, actuate, gate < control < demo < cli
 """

@@ -23,7 +23,10 @@ def explain(
 
     found = list(lines_about(decisions, request_id))
     if not found:
-        typer.echo(f"sluice: nothing is kept about {request_id}: it did not pass the gate, or too long ago", err=True)
+        typer.echo(
+            f"sluice: nothing is kept about {request_id} in {decisions}: it did not pass this gate, or too long ago",
+            err=True,
+        )
         raise typer.Exit(code=1)
     for line in found:
         for sentence in sentences(line):
