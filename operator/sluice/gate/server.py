@@ -219,7 +219,7 @@ async def serve(handlers: Iterable[grpc.GenericRpcHandler], address: str) -> tup
     server = grpc.aio.server(
         options=[
             ("grpc.so_reuseport", 0),
-            ("grpc.minimal_stack", 1),
+            ("grpc.minimal_stack", 1),  # no filters for what Envoy does not ask for: 1.6 KiB less per stream
             ("grpc.keepalive_permit_without_calls", 1),
             ("grpc.http2.min_recv_ping_interval_without_data_ms", 100),  # Envoy asks every second whether we live
             ("grpc.http2.max_ping_strikes", 0),
