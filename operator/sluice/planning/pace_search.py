@@ -4,8 +4,8 @@ Around a plan and its paces the program is linear but for products of a pace and
 with their tangents in their place (``Paced.linearised``) one linear program moves plan and paces
 together, and two or three of them settle. The search starts from the relaxed program's answer.
 Where a class was promised a token time, a pool may be closed to it at one pace and open just below,
-so what is earned jumps: there it starts again from the slowest and the fastest paces and from those
-promises, and the best end counts.
+so what is earned jumps: there it starts again from the slowest paces and from those promises, and
+the best end counts.
 
 Where it ends no small change of the paces earns more. Nothing else is claimed; the relaxed program
 bounds what another end could earn.
@@ -87,15 +87,21 @@ def search(paced: Paced, relaxed: Found, proofs: Proofs[Found]) -> Found | None:
     best = _settled(paced, _Start(own, relaxed.solution.primal, relaxed.solution.basis), proofs)
     if best is not None and (not paced.timed_rows or best.value >= relaxed.value * (1 - _SAME)):
         return best
+    ends = [] if best is None else [best]
     for paces in _others(paced):
-        made = proofs.prove(paced.at(paces), relaxed.solution.basis)
-        if made is None:
-            continue
-        settled = _settled(paced, _Start(paces, made.solution.primal, made.solution.basis), proofs)
-        for found in (made, settled):
-            if found is not None and (best is None or found.value > best.value + _SAME * abs(best.value)):
-                best = found
-    return best
+        ends += _ends(paced, paces, relaxed.solution.basis, proofs)
+    if not ends:
+        ends = _ends(paced, paced.lowest, relaxed.solution.basis, proofs)
+    return max(ends, key=lambda found: found.value, default=None)
+
+
+def _ends(paced: Paced, paces: Vector, basis: Basis, proofs: Proofs[Found]) -> list[Found]:
+    """The answer at ``paces``, if there is one, and the one to which it leads."""
+    made = proofs.prove(paced.at(paces), basis)
+    if made is None:
+        return []
+    settled = _settled(paced, _Start(paces, made.solution.primal, made.solution.basis), proofs)
+    return [made] if settled is None else [settled, made]
 
 
 def own_paces(paced: Paced, primal: Vector) -> Vector:
@@ -143,9 +149,8 @@ def _same_corner(program: Program, basis: Basis) -> Solution | None:
 
 
 def _others(paced: Paced) -> Iterator[Vector]:
-    """Paces to start from where the relaxed answer may not lead to the best: the ends, and the promises."""
+    """Paces to start from where the relaxed answer may not lead to the best: the slowest, and the promises."""
     yield paced.highest
-    yield paced.lowest
     for seconds in _promised(paced)[:_MOST_STARTS]:
         yield np.clip(seconds * _BELOW, paced.lowest, paced.highest)
 
