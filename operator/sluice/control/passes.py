@@ -14,13 +14,14 @@ import logging
 from sluice.actuate.port import NoAnswer
 from sluice.api.inference_fleet import InferenceFleetResource
 from sluice.api.resolve import orphans
+from sluice.control.account import Account
 from sluice.control.acting import Acting, ActuatorOf
 from sluice.control.gathering import Declared, Gathered, declare, gather, look_around
 from sluice.control.memory import Memory
 from sluice.control.metrics import Metrics
 from sluice.control.observing import Haste, Observations
 from sluice.control.ports import Clock, FleetKey, World, WorldView, epoch_seconds
-from sluice.control.report import Account, report
+from sluice.control.report import report
 from sluice.control.statuses import estimates_from_status, plan_from_status
 from sluice.control.telling import Telling
 from sluice.control.thinking import Thinking
@@ -209,10 +210,10 @@ class Passes:
         told = await self._paperwork.run(report, account)
         await self._telling.tell(told)
         await self._paperwork.run(self._metrics.show_fleet, namespace, name, told.figures)
-        if account.decision is not None and account.decision.plan is not None:
-            await self._telling.keep_plan(account.key, account.decision.plan)
-        adopted = account.decision is not None and account.decision.adopted
+        plan, adopted = account.plan, account.decision is not None and account.decision.adopted
+        if plan is not None:
+            await self._telling.keep_plan(account.key, plan)
         outcome = "Adopted" if adopted else "Kept"
         self._metrics.count("sluice_passes_total", namespace=namespace, fleet=name, outcome=outcome)
-        if adopted and account.decision is not None and account.decision.plan is not None:
-            log.info("plan adopted", extra={"fleet": f"{namespace}/{name}", "plan": account.decision.plan.plan_id})
+        if adopted and plan is not None:
+            log.info("plan adopted", extra={"fleet": f"{namespace}/{name}", "plan": plan.plan_id})

@@ -12,9 +12,10 @@ from sluice.api.inference_fleet import InferenceFleetResource
 from sluice.api.resolve import resolve
 from sluice.api.validate import problems
 from sluice.control import attainment
+from sluice.control.account import Account
 from sluice.control.metrics import Metrics
 from sluice.control.ports import document
-from sluice.control.report import Account, report
+from sluice.control.report import report
 from sluice.model.signal import Sample, Signal, Source
 from sluice.model.snapshot import ClassSamples, Observation
 

@@ -14,10 +14,11 @@ from sluice.api.supply import count
 from sluice.api.validate import problems
 from sluice.api.workload_class import WorkloadClassResource
 from sluice.control import gauges, statuses
+from sluice.control.account import Account
 from sluice.control.gauges import Figures
 from sluice.control.metrics import Metrics
 from sluice.control.ports import document
-from sluice.control.report import Account, report
+from sluice.control.report import report
 from sluice.deciding.decide import DecideMemory, decide
 from sluice.model.decision import Decision
 from sluice.model.demand import Demand
