@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import resource
 import sys
+import time
 
 import pytest
 
@@ -34,7 +35,8 @@ BARS = {10: 24_000, 100: 14_000, 1000: 5_000, 10_000: 2_500}
 REQUESTS = {10: 300_000, 100: 300_000, 1000: 500_000, 10_000: 1_000_000}
 
 
-def _run(replicas: int, requests: int) -> Record:
+def _run(replicas: int, requests: int) -> tuple[Record, float]:
+    """The run, and its processor seconds: a busy machine stretches the clock's."""
     horizon = requests / (RATE * replicas)
     load = ClassLoad(name="all", rate=RATE * replicas, prompt=Exponential(1127), output=Exponential(165))
     setup = Setup(
@@ -43,21 +45,24 @@ def _run(replicas: int, requests: int) -> Record:
         fidelity=Fidelity.ITERATION,
         warmup_seconds=0.0,
     )
-    return simulate(setup, TODAY["chunked"], Guidance.blank(("all",)))
+    started = time.process_time()
+    record = simulate(setup, TODAY["chunked"], Guidance.blank(("all",)))
+    return record, time.process_time() - started
 
 
 @pytest.mark.benchmark
+@pytest.mark.timeout(600)
 def test_requests_simulated_per_second(capsys: pytest.CaptureFixture[str]) -> None:
     assert IS_COMPILED, "the figures are for the compiled engine"
     _run(2, 1000)
     rates: dict[int, float] = {}
     lines: list[str] = []
     for replicas, requests in REQUESTS.items():
-        record = _run(replicas, requests)
+        record, spent = _run(replicas, requests)
         done = record.requests["ended"] > 0
         seconds = float((record.requests["ended"] - record.requests["arrival"])[done].sum())
         concurrent = seconds / record.setup.workload.horizon_seconds / replicas
-        rates[replicas] = len(record.requests) / record.wall_seconds
+        rates[replicas] = len(record.requests) / spent
         mebibytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
         lines.append(
             f"{replicas} replicas: {rates[replicas]:,.0f} requests/s ({concurrent:.1f} concurrent, "

@@ -168,7 +168,7 @@ class TrialResult:
     bound: float
     """R* of the plan, per replica."""
     served: tuple[float, ...]
-    """Share of the offered requests of each class that is decoded, by tokens."""
+    """Share of the requests of each class, at its mean rate, whose prefill was done."""
     calm_value: float
     """An estimate of the same expectation as ``value`` (bundled) with a third to two thirds of its noise: ``_calm``."""
 
@@ -228,7 +228,7 @@ def run_trial(trial: Trial) -> TrialResult:
         measure=measure(record, instance.prices),
         value=_value(record.requests, trial) / n,
         bound=result.value_per_second / n,
-        served=tuple(rates / n / np.array([c.rate for c in instance.classes])),
+        served=_served(trial, record.requests),
         calm_value=_calm(trial, result, record.requests, rates) / n,
     )
 
@@ -239,6 +239,12 @@ def _measured_seconds(trial: Trial) -> float:
 
 def _means(instance: Instance, field: str) -> Floats:
     return np.array([getattr(c, field) for c in instance.classes], dtype=np.float64)
+
+
+def _served(trial: Trial, requests: object) -> tuple[float, ...]:
+    rows, rates = np.asarray(requests), _means(trial.instance, "rate") * trial.replicas
+    done = rows["klass"][rows["prefilled"] >= trial.warmup_seconds]
+    return tuple(np.bincount(done, minlength=len(rates)) / rates / _measured_seconds(trial))
 
 
 def _calm(trial: Trial, result: Plan, requests: object, rates: Floats) -> float:

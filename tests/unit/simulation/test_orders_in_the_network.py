@@ -53,7 +53,7 @@ def test_the_calm_value_is_the_value_with_less_noise() -> None:
     assert abs(plain.mean() - calm.mean()) < 3 * plain.std() / len(results) ** 0.5
 
 
-def test_a_served_share_is_that_of_the_tokens_offered() -> None:
+def test_a_served_share_is_that_of_the_requests_offered() -> None:
     served = np.mean([paper_run(seed).served for seed in range(1, 7)], axis=0)
     planned = solved(PAPER_8B, 1).classes
     assert served == pytest.approx([entry.admitted_rate / entry.arrival_rate for entry in planned], abs=0.05)
