@@ -67,8 +67,8 @@ QUICK = Scale(
     gate_seconds=300.0,
     gap_seeds=4,
     token_seeds=5,
-    goal_instances=((20, 8),),
-    side_instances=3,
+    goal_instances=((20, 64),),
+    side_instances=8,
     side_replicas=20,
     goal_seeds=1,
 )
