@@ -19,12 +19,9 @@ ConfigMap with the targets comes last, and tells what was done, not what was mea
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
-
-import yaml
 
 from sluice.actuate import (
     envoy_extension_policy,
@@ -34,11 +31,12 @@ from sluice.actuate import (
     plan_config_map,
 )
 from sluice.actuate.acceptance import refusals
+from sluice.actuate.differences import difference
 from sluice.actuate.kinds import CONFIG_MAP, EXTENSION_POLICY, HTTP_ROUTE, TRAFFIC_POLICY, Kind
 from sluice.actuate.kubernetes_api import APPLY, JSON_PATCH, Answer, KubernetesApi
 from sluice.actuate.ledger import Ledger, conflict, refusal
 from sluice.actuate.leftovers import Forsaken
-from sluice.actuate.objects import Document, is_as_desired, is_ours, label_value
+from sluice.actuate.objects import Document, is_as_desired, is_ours, label_value, owner_name
 from sluice.actuate.order import steps
 from sluice.actuate.port import NoAnswer, Order
 from sluice.model.decision import Receipt, Targets
@@ -89,7 +87,7 @@ class KubernetesActuator:
             kind, name = _kind(document), document["metadata"]["name"]
             before = self._standing_object(kind, order.fleet.namespace, name, done)
             if before is None or not is_as_desired(before, document):
-                lines += _diff(f"{kind.name}/{name}", _content(before), _content(document))
+                lines += difference(f"{kind.name}/{name}", before, document)
         for workload, patch in self._patches(order, done):
             label = f"HTTPRoute/{workload.route.name if workload.route else ''}"
             moved = [f"+{step['path']}: {step['value']}" for step in patch if step["op"] != "test"]
@@ -139,7 +137,7 @@ class KubernetesActuator:
             before = self._standing_object(_kind(document), metadata["namespace"], name, done)
             if before is not None and not is_ours(before, document):
                 done.hold(
-                    _owner(document),
+                    owner_name(document),
                     conflict(label, f"{label} exists and was not made by Sluice for this class: rename one of them"),
                 )
 
@@ -153,7 +151,7 @@ class KubernetesActuator:
             *inference_objectives.objectives(order),
             *gateway_api.routes(order)[0],
         )
-        return tuple(document for document in documents if _owner(document) not in done.held)
+        return tuple(document for document in documents if owner_name(document) not in done.held)
 
     def _config_map(self, order: Order, done: Ledger) -> Document:
         return plan_config_map.render(order, done.seen.get((CONFIG_MAP.name, plan_config_map_name(order.fleet.name))))
@@ -161,8 +159,8 @@ class KubernetesActuator:
     def _write(self, order: Order, done: Ledger) -> None:
         """One step: policies, then our routes, then weights in users' routes."""
         for document in self._objects(order, done):
-            if _owner(document) not in done.held and not done.failed:
-                self._apply(document, done, workload=_owner(document))
+            if owner_name(document) not in done.held and not done.failed:
+                self._apply(document, done, workload=owner_name(document))
         if not done.failed:
             for workload, patch in self._patches(order, done):
                 self._patch(workload, patch, order.fleet.namespace, done)
@@ -194,7 +192,7 @@ class KubernetesActuator:
     def _hear(self, order: Order, done: Ledger) -> None:
         """What the gateway says of the classes' objects."""
         written = [
-            (_owner(document), (document["kind"], document["metadata"]["name"]))
+            (owner_name(document), (document["kind"], document["metadata"]["name"]))
             for document in self._objects(order, done)
         ]
         routed = [
@@ -301,27 +299,11 @@ def _has_gateway(fleet: Fleet) -> bool:
     return fleet.data_plane.kind is DataPlaneKind.ENVOY_GATEWAY
 
 
-def _owner(document: Mapping[str, Any]) -> str:
-    """Name of the class that an object of ours was made for."""
-    owners = document["metadata"].get("ownerReferences", [])
-    return str(owners[0]["name"]) if owners else ""
-
-
 def _is_stale(observed: Mapping[str, Any], done: Ledger) -> bool:
     """Whether an object that is not wanted is ours to remove: a held class keeps what it has."""
     labels = observed["metadata"].get("labels", {})
-    return labels.get(MANAGED_BY[0]) == MANAGED_BY[1] and _owner(observed) not in done.held
+    return labels.get(MANAGED_BY[0]) == MANAGED_BY[1] and owner_name(observed) not in done.held
 
 
 def _version(observed: Mapping[str, Any]) -> str:
     return str(observed["metadata"].get("resourceVersion", ""))
-
-
-def _content(document: Mapping[str, Any] | None) -> list[str]:
-    """What of an object can be ours, as lines of YAML."""
-    parts = {key: document[key] for key in ("spec", "data") if key in document} if document else {}
-    return yaml.safe_dump(parts, sort_keys=True, width=120).splitlines() if parts else []
-
-
-def _diff(label: str, before: list[str], after: list[str]) -> list[str]:
-    return list(difflib.unified_diff(before, after, label, label, lineterm=""))

@@ -12,6 +12,8 @@ from sluice.model.naming import CLASS_LABEL, FLEET_LABEL, GROUP, MANAGED_BY, PLA
 
 Document = dict[str, Any]
 LABEL_VALUE_LENGTH = 63
+CONTENT = ("spec", "data")
+"""The parts of an object that can be ours."""
 
 
 def label_value(name: str) -> str:
@@ -59,6 +61,12 @@ def _document(
     }
 
 
+def owner_name(document: Mapping[str, Any]) -> str:
+    """Name of the class or fleet that an object of ours was made for."""
+    owners = document["metadata"].get("ownerReferences", [])
+    return str(owners[0]["name"]) if owners else ""
+
+
 def is_ours(observed: Mapping[str, Any], desired: Mapping[str, Any]) -> bool:
     """Whether an object that exists under our name was made by us for an owner of the same name.
 
@@ -84,7 +92,7 @@ def is_as_desired(observed: Mapping[str, Any], desired: Mapping[str, Any]) -> bo
     return (
         all(labels.get(key) == value for key, value in after["labels"].items())
         and all(_holds(before.get("ownerReferences", []), owner) for owner in after["ownerReferences"])
-        and all(observed.get(part) == desired[part] for part in desired if part in ("spec", "data"))
+        and all(observed.get(part) == desired[part] for part in desired if part in CONTENT)
     )
 
 
