@@ -153,6 +153,6 @@ def asked(
             return int(answer.status), {key.lower(): value for key, value in answer.headers.items()}
     except urllib.error.HTTPError as error:
         with error:
-            return error.code, {}
+            return error.code, {key.lower(): value for key, value in error.headers.items()}
     except OSError:
         return 0, {}

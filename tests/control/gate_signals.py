@@ -88,7 +88,7 @@ def strip(admin: Admin, replica: Replica) -> dict[str, Any]:
 
 def observe(admin: Admin, replica: Replica) -> dict[str, Any]:
     """The signals one after the other; the operator and one gate run."""
-    result = {"ends": ends(replica), "headers": headers(replica), "claims": claims(admin, replica)}
+    result = {"ends": ends(replica), "headers": headers(admin, replica), "claims": claims(admin, replica)}
     return {**result, "rules": rules(admin, replica)}
 
 
@@ -118,20 +118,26 @@ def resident() -> float:
     return sum(value for name, value in metrics().items() if name.startswith("sluice_gate_engine_resident_requests"))
 
 
-def headers(replica: Replica) -> dict[str, Any]:
-    """What a client reads of its wait, having claimed to have waited, been planned and been placed already."""
+def headers(admin: Admin, replica: Replica) -> dict[str, Any]:
+    """What clients read: one that waited, having claimed all sorts of things, and one whose patience ends."""
     replica.hold()
-    pool = ThreadPoolExecutor(3)
+    pool = ThreadPoolExecutor(4)
     before = seen()
     first = [pool.submit(ask, "full", f"busy{number}") for number in range(2)]
     wait_until(lambda: replica.held == 2, "the engine is busy")
     waits = pool.submit(asked, "full", "waits", headers=FORGED)
-    wait_until(lambda: seen() >= before + 3, "the gate sees the third")
+    hurries = pool.submit(asked, "rationed", "hurries")
+    wait_until(lambda: seen() >= before + 4, "the gate sees all four")
+    admin.edit("WorkloadClass", "rationed", {"spec": {"patienceMilliseconds": 1}})
+    answer, refused = hurries.result(20)
+    admin.edit("WorkloadClass", "rationed", {"spec": {"patienceMilliseconds": 60_000}})
     replica.let_go()
     status, got = waits.result(20)
     for one in first:
         one.result(20)
-    return {"status": status, "got": got, "reached": sorted(replica.plans), "placed": sorted(set(replica.named))}
+    reached, placed = sorted(replica.plans), sorted(set(replica.named))
+    waited = {"status": status, "got": got, "reached": reached, "placed": placed}
+    return {"waited": waited, "refused": {"status": answer, "got": refused}}
 
 
 def claims(admin: Admin, replica: Replica) -> dict[str, Any]:

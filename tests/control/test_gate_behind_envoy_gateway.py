@@ -62,13 +62,21 @@ def test_the_gate_goes_on_without_the_operator(seen: dict[str, Any]) -> None:
 
 def test_a_client_reads_how_long_it_waited_and_under_which_plan(seen: dict[str, Any]) -> None:
     """Whatever it had written there itself."""
-    headers = seen["signals"]["headers"]
+    headers = seen["signals"]["headers"]["waited"]
     assert headers["status"] == 200
     assert 0 < int(headers["got"]["x-sluice-waited-ms"]) < int(FORGED[WAITED_HEADER])
     assert headers["got"]["x-sluice-plan"] == seen["plan"]
     assert headers["got"]["x-request-id"]
     assert headers["reached"] == [seen["plan"]], "what it wrote does not reach the engine either"
     assert headers["placed"] == [""]
+
+
+def test_a_client_reads_why_it_was_refused_and_when_to_come_back(seen: dict[str, Any]) -> None:
+    refused = seen["signals"]["headers"]["refused"]
+    assert refused["status"] == 429
+    assert refused["got"]["x-sluice-refused"] == "WaitedTooLong"
+    assert int(refused["got"]["retry-after"]) >= 1
+    assert refused["got"]["x-request-id"]
 
 
 def test_a_verified_claim_is_a_fairness_key_and_what_a_client_writes_is_none(seen: dict[str, Any]) -> None:
