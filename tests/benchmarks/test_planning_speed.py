@@ -5,11 +5,15 @@ explanation. *Plan* is the whole call, with the document that is checked against
 digested. The others get the finished matrix and only solve it and return
 duals; HiGHS in a process of its own, because it cannot be imported beside OR-Tools. Beside
 the time on the clock stands the processor time, which a busy machine distorts less.
+
+Where requests stay on their replica the best pace of each pool is sought too. The others get the
+program at the paces that were found, so they solve one of the linear programs that we solve.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import statistics
@@ -17,6 +21,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 import pulp
@@ -26,28 +31,35 @@ from sluice.model.fleet import Charging
 from sluice.planning import plan
 from sluice.planning.answer import answer
 from sluice.planning.explain import Explanation, explain
-from sluice.planning.formulate import formulate
 from sluice.planning.modes import Mode
 from sluice.planning.problem import ClassInput, PoolInput, Problem
 from sluice.planning.program import Program
+from sluice.planning.promises import Promise, PromiseKind
 
 SIZES = ((10, 1), (10, 3), (100, 1), (100, 3), (1000, 1), (1000, 3))
+STAYING_SIZES = ((10, 1), (100, 3), (1000, 3))
+AMPLE_TOKENS = 1e6
+SCARCE_TOKENS = {(10, 1): 30e3, (100, 3): 33e3, (1000, 3): 36e3}
+"""KV tokens of one engine: so many that they bind nowhere, and so few that a shared iteration time has its price."""
 BARS_MILLISECONDS = {(10, 1): 1.0, (100, 3): 10.0, (1000, 3): 300.0}
 
 HIGHS = """
 import json, sys, time
 import numpy as np
 from scipy.optimize import linprog
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_matrix, vstack
 for line in sys.stdin:
     p = json.loads(line)
     spent = []
     for _ in range(p["runs"]):
         begin, busy = time.perf_counter(), time.process_time()
         a = csr_matrix((p["values"], (p["rows"], p["columns"])), shape=(len(p["upper"]), len(p["objective"])))
-        equal = np.array(p["equal"])
-        answer = linprog(-np.array(p["objective"]), A_ub=a[~equal], b_ub=np.array(p["upper"])[~equal],
-                         A_eq=a[equal], b_eq=np.array(p["upper"])[equal], method="highs")
+        low, high = np.array(p["lower"]), np.array(p["upper"])
+        equal = low == high
+        above, below = ~equal & np.isfinite(high), ~equal & np.isfinite(low)
+        answer = linprog(-np.array(p["objective"]), A_ub=vstack([a[above], -a[below]]),
+                         b_ub=np.concatenate([high[above], -low[below]]),
+                         A_eq=a[equal], b_eq=high[equal], method="highs")
         duals = answer.ineqlin.marginals, answer.eqlin.marginals
         spent.append((time.perf_counter() - begin, time.process_time() - busy))
     wall, cpu = (sorted(each)[len(spent) // 2] for each in zip(*spent))
@@ -131,7 +143,7 @@ def highs(programs: list[Program], runs: list[int]) -> list[tuple[Spent, float]]
                 "columns": program.entry_columns.tolist(),
                 "values": program.entries.tolist(),
                 "upper": program.row_upper.tolist(),
-                "equal": (program.row_lower == program.row_upper).tolist(),
+                "lower": program.row_lower.tolist(),
             }
         )
         for program, count in zip(programs, runs, strict=True)
@@ -154,33 +166,71 @@ def cbc(program: Program) -> float:
         terms[row].append((x[column], entry))
     for row, low, high in zip(terms, program.row_lower.tolist(), program.row_upper.tolist(), strict=True):
         left = pulp.LpAffineExpression(row)
-        question += (left == high) if low == high else (left <= high)
+        question += (left == high) if low == high else (left <= high) if math.isfinite(high) else (left >= low)
     question.solve(pulp.PULP_CBC_CMD(msg=False))
     return float(pulp.value(question.objective))
+
+
+def staying(size: tuple[int, int], kv_tokens: float) -> Problem:
+    """The same fleet with requests that stay on the replica that prefilled them."""
+    entry = instance(*size)
+    pools = tuple(replace(pool, decodes_move=False, kv_token_capacity=kv_tokens) for pool in entry.pools)
+    return replace(entry, pools=pools)
+
+
+def promised(size: tuple[int, int]) -> Problem:
+    """The same with a token time promised to one class, near the fastest iterations of the first pool."""
+    entry = staying(size, AMPLE_TOKENS)
+    first = entry.pools[0].modes
+    target = 0.95 * min(mode.seconds for mode in first) + 0.05 * max(mode.seconds for mode in first)
+    promises = (
+        Promise(kind=PromiseKind.TPOT, class_name="class-0", target=target),
+        # Without a floor the class would be refused, and the promise be kept at no cost.
+        Promise(kind=PromiseKind.SERVED, class_name="class-0", target=0.3),
+    )
+    return replace(entry, promises=promises)
+
+
+class Case(NamedTuple):
+    """One row of the table."""
+
+    what: str
+    size: tuple[int, int]
+    problem: Problem
+    costs: bool = False
+    """Whether requests that stay make the plan earn less."""
+
+
+CASES = (
+    *(Case("", size, instance(*size)) for size in SIZES),
+    *(Case("requests stay, memory is ample", size, staying(size, AMPLE_TOKENS)) for size in STAYING_SIZES),
+    *(Case("requests stay, memory binds", size, staying(size, SCARCE_TOKENS[size]), True) for size in STAYING_SIZES),
+    *(Case("requests stay, a token time binds", size, promised(size), True) for size in STAYING_SIZES),
+)
 
 
 @pytest.mark.benchmark
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # PuLP announces its next major version
 def test_a_plan_is_made_in_milliseconds(capsys: pytest.CaptureFixture[str]) -> None:
-    problems = [instance(*size) for size in SIZES]
-    programs = [formulate(problem).program for problem in problems]
-    runs = [max(5, 2000 // classes) for classes, _ in SIZES]
+    found = [answer(case.problem) for case in CASES]
+    programs = [entry.formulation.program for entry in found]
+    runs = [max(5, 2000 // case.size[0]) for case in CASES]
     others = highs(programs, [max(3, count // 4) for count in runs])
     lines = [
         "medians in ms, on the clock and (of processors)",
         "answer: build + solve + duals + proof + explanation; plan: the same as a checked and digested document",
         f"classes x pools   bar {'answer':>17} {'plan':>17} {'HiGHS':>17} {'CBC':>17}",
     ]
-    for size, problem, program, count, (of_highs, highs_value) in zip(
-        SIZES, problems, programs, runs, others, strict=True
-    ):
+    for case, made, count, (of_highs, highs_value) in zip(CASES, found, runs, others, strict=True):
+        problem, program, size = case.problem, made.formulation.program, case.size
+        assert any("requests stay" in note for note in made.notes) is case.costs
         times = min(count, 100)
         bare = median_milliseconds(lambda problem=problem: explained(problem), times)  # type: ignore[misc]  # bound now
         ours = median_milliseconds(lambda problem=problem: plan(problem, now=0.0), times)  # type: ignore[misc]  # bound now
         of_cbc = median_milliseconds(lambda program=program: cbc(program), 3)  # type: ignore[misc]  # bound now
         bar = BARS_MILLISECONDS.get(size)
         columns = "".join(f" {spent.wall:8.2f} ({spent.processor:6.2f})" for spent in (bare, ours, of_highs, of_cbc))
-        lines.append(f"{size[0]:7d} x {size[1]}     {'' if bar is None else f'{bar:.0f}':>3} {columns}")
+        lines.append(f"{size[0]:7d} x {size[1]}     {'' if bar is None else f'{bar:.0f}':>3} {columns}  {case.what}")
         outcome = plan(problem, now=0.0)
         assert outcome.plan is not None
         assert outcome.plan.value_per_second == pytest.approx(highs_value, rel=1e-6)
