@@ -148,6 +148,7 @@ REPLICA = np.dtype(
         ("joining", "i8"),  # decodes that enter at the next boundary
         ("pool", "i8"),
         ("role", "i8"),
+        ("idle_slots", "f8"),  # share of its slots that is free for want of prefill budget
         ("shut", "i8"),  # why the gate starts nothing here, see ``placing.shut``
         ("seen", "f8"),  # requests here at the last reading
         ("sent", "f8"),  # started since
@@ -205,8 +206,8 @@ CORE = np.dtype(
         ("buffered", "i8"),
         ("turn", "i8"),  # of round robin
         ("read_at", "f8"),  # next reading of the gauges, seconds; inf: none
-        ("short_prefill", "i8"),  # replicas without prefill budget
-        ("short_slots", "i8"),  # replicas without a free slot, as the gate sees it
+        ("short_prefill", "f8"),  # slots that stand free on replicas without prefill budget, in replicas
+        ("short_slots", "i8"),  # replicas with prefill budget and without a free slot, as the gate sees it
         ("short_memory", "i8"),  # replicas whose slots would do, but not their memory
         ("seed", "i8"),
         ("second_seed", "i8"),

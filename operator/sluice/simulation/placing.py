@@ -83,12 +83,20 @@ def may_prefill(sim: Sim, replica: Array) -> bool:
 
 @inner
 def _note_shut(sim: Sim, replica: Array, why: int) -> None:
-    """Keep count of what keeps replicas shut."""
-    run, before = sim.core[0], int(replica.shut)
-    run.short_prefill += ((why & 1) > 0) - ((before & 1) > 0)
-    run.short_slots += ((why & 18) > 0) - ((before & 18) > 0)
+    """Keep count of what stands idle for want of what; engines by memory, which holds up both."""
+    run, before, idle = sim.core[0], int(replica.shut), 0.0
+    if why & 1:
+        slots = sim.pools[replica.pool].slots
+        idle = max(0, slots - replica.decodes - replica.reserved - replica.listed) / slots
+    run.short_prefill += idle - replica.idle_slots
+    run.short_slots += _lacks_slots_only(why) - _lacks_slots_only(before)
     run.short_memory += ((why & 4) > 0) - ((before & 4) > 0)
-    replica.shut = why
+    replica.shut, replica.idle_slots = why, idle
+
+
+@inner
+def _lacks_slots_only(why: int) -> bool:
+    return (why & 1) == 0 and (why & 18) > 0
 
 
 @inner
@@ -112,7 +120,7 @@ def refresh(sim: Sim, r: int) -> None:
     option = sim.core[0]
     why = shut(sim, replica)
     eligible = (why & 15) == 0
-    if why != replica.shut:
+    if why != replica.shut or why & 1:
         _note_shut(sim, replica, why)
     set_change(sim.sets, 0, r, eligible)
     if option.decode != 0:
