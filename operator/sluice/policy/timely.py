@@ -1,7 +1,7 @@
 """The timely order: by value for what is scarce, and by promise as far as value allows it.
 
 Every class has a *cost*: seconds of one engine that a request of it takes of what is scarce.
-What is scarce is watched, not assumed: three prices follow what keeps engines closed while
+What is scarce is watched, not assumed: three prices follow what leaves engines idle while
 something waits (unfinished prefill, slots, KV memory), and a cost is the priced sum of what
 a request takes of each. Value over cost is a class's *worth*.
 
@@ -28,17 +28,17 @@ LEAST_PRICE = 0.02
 
 @compiled
 def watch_prices(rule: Any, prefill: float, slots: float, memory: float, now: float) -> None:
-    """Let prices follow what kept engines closed since the last call, in engines by reason.
+    """Let prices follow what stood idle since the last call for want of what, in engines by reason.
 
-    Multiplicative weights: where two resources bind, prices settle where both keep as many
-    engines closed, which is what the plan's own prices would do. Nobody closed: nothing learnt.
+    Multiplicative weights: where two resources bind, prices settle where both leave as much
+    idle, which is what the plan's own prices would do. Nothing idle: nothing learnt.
     """
     elapsed = min(now - rule.watched, rule.price_seconds)
     rule.watched = now
-    closed = prefill + slots + memory
-    if closed <= 0.0 or elapsed <= 0.0 or rule.price_seconds == np.inf:
+    idle = prefill + slots + memory
+    if idle <= 0.0 or elapsed <= 0.0 or rule.price_seconds == np.inf:
         return
-    pace = elapsed / (rule.price_seconds * closed)
+    pace = elapsed / (rule.price_seconds * idle)
     a = rule.prefill_price * np.exp(min(50.0, pace * prefill))
     b = rule.slot_price * np.exp(min(50.0, pace * slots))
     c = rule.memory_price * np.exp(min(50.0, pace * memory))
