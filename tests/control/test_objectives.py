@@ -48,8 +48,8 @@ def named(admin: Admin) -> dict[str, Any]:
 
 
 def test_objectives_carry_the_order_and_go_when_nobody_asks_for_them(picked: Admin, operator: OperatorProcess) -> None:
-    wait_until(lambda: len(priorities(picked)) == 2, "both classes have objectives")
-    assert priorities(picked) == {"prefill-heavy": 1, "decode-heavy": 0}, "what is planned in full goes first"
+    order = {"prefill-heavy": 1, "decode-heavy": 0}
+    wait_until(lambda: priorities(picked) == order, "both classes have objectives, what is planned in full goes first")
     (one, _) = picked.all("InferenceObjective")
     assert one["spec"]["poolRef"] == POOL
     wait_until(lambda: named(picked) == {"prefill-heavy": "prefill-heavy", "decode-heavy": "decode-heavy"}, "routes")
