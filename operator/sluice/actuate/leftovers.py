@@ -80,7 +80,7 @@ def lift(api: KubernetesApi, remnants: Remnants) -> Receipt:
         answer = _open(api, item) if keeps_a_route else _delete(api, kind, item)
         if answer.fine:
             (written if keeps_a_route else removed).append(label)
-        elif answer.status not in (_NOT_THERE, 409):  # gone, or changed meanwhile: the next look tells
+        elif answer.status != _NOT_THERE:  # changed meanwhile (409) is no success: it may still limit
             problems.append(refusal("patch" if keeps_a_route else "delete", kind, metadata["name"], answer))
     return Receipt(written=tuple(written), removed=tuple(removed), problems=tuple(problems))
 

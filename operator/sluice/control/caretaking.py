@@ -58,7 +58,7 @@ class Caretaker:
             await asyncio.sleep(PERIOD_SECONDS)
 
     async def look(self) -> None:
-        """Clear the premises where that is due; what fails is told once and tried at the next look."""
+        """Clear the premises where that is due, until nothing is left; what fails is told once and tried again."""
         seen, now = enforcing(self._world.view()), self._clock.monotonic()
         if seen == self._seen and now - self._at < AGAIN_SECONDS:
             return
@@ -72,7 +72,7 @@ class Caretaker:
         if complaint and complaint != self._complaint:
             log.warning("limits may stay that no fleet holds any longer: %s", complaint)
         self._complaint = complaint
-        if not complaint:
+        if not complaint and not lifted:  # a pass that was under way may have written after us
             self._seen, self._at = seen, now
 
 

@@ -13,6 +13,7 @@ from tests.control.fleets import PROFILE, fleet, two_classes
 
 from sluice.actuate import leftovers
 from sluice.actuate.kinds import EXTENSION_POLICY, TRAFFIC_POLICY
+from sluice.actuate.kubernetes_api import Answer
 from sluice.actuate.objects import label_value
 from sluice.api.manifests import parse
 from sluice.control.caretaking import AGAIN_SECONDS, Caretaker, enforcing
@@ -104,6 +105,32 @@ async def test_what_failed_is_tried_at_every_look_and_told_once(house: House, ca
     with caplog.at_level(logging.WARNING):
         assert await looks(house, lambda: None, lambda: None) == [1, 2, 3]
     assert len(caplog.records) == 1
+
+
+async def test_it_looks_again_until_nothing_was_left() -> None:
+    house = House(receipt=Receipt(removed=("InferenceObjective/demo/chat",)))
+
+    def tidy() -> None:
+        house.receipt = Receipt()
+
+    assert await looks(house, tidy, lambda: None) == [1, 2, 2], "a pass that was under way may write after a look"
+
+
+@dataclass(frozen=True)
+class Refusing:
+    """An API server that refuses everything."""
+
+    status: int
+
+    def send(self, *_: object, **__: object) -> Answer:
+        return Answer(status=self.status)
+
+
+def test_what_changed_meanwhile_is_no_success() -> None:
+    item = {"metadata": {"namespace": "demo", "name": "chat", "uid": "u", "resourceVersion": "1"}}
+    receipt = leftovers.lift(Refusing(409), leftovers.Remnants(objects=((EXTENSION_POLICY, item),)))
+    assert len(receipt.problems) == 1
+    assert not receipt.removed
 
 
 async def test_what_was_lifted_is_told(caplog: pytest.LogCaptureFixture) -> None:
