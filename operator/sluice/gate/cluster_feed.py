@@ -60,7 +60,10 @@ class Access:
             own = NAMESPACE_FILE.read_text(encoding="utf-8").strip()
         else:
             path = None if kubeconfig is None else str(kubeconfig)
-            _LOAD_KUBECONFIG(config_file=path, client_configuration=configuration)
+            try:
+                _LOAD_KUBECONFIG(config_file=path, client_configuration=configuration)
+            except (kubernetes.config.ConfigException, OSError) as error:
+                raise FeedError(f"no usable kubeconfig ({path or 'the default one'}): {error}") from error
             own = "default"
         return cls(configuration=configuration, namespace=namespace or own)
 
@@ -218,10 +221,6 @@ class ClusterFeed:
         if text and text != self._plan_text:
             self._plan_text = text
             self.take_plan(read_plan(text, world.fleet.key))
-
-
-def _is_missing(error: Exception) -> bool:
-    return isinstance(error, aiohttp.ClientResponseError) and error.status in (403, 404)
 
 
 _KINDS = {

@@ -47,9 +47,11 @@ def world_of(manifests: Manifests, fleet_name: str | None) -> World:
     """The one fleet in ``manifests``, or the one called ``fleet_name``."""
     named = [one for one in manifests.fleets if fleet_name in (None, one.metadata.name)]
     if len(named) != 1:
-        why = "; ".join(manifests.errors[:3])
-        absent = f"no fleet to gate ({why})" if why else "no fleet to gate"
-        raise FeedError(f"{len(named)} fleets where one is wanted: name it" if named else absent)
+        there = (
+            ", ".join(one.metadata.name for one in manifests.fleets[:10]) or "; ".join(manifests.errors[:3]) or "none"
+        )
+        wanted = f"no fleet {fleet_name}" if fleet_name else "one fleet is wanted, name it"
+        raise FeedError(f"{wanted}; there are: {there}")
     resolved = resolve(named[0], manifests.profiles, manifests.classes)
     if resolved.fleet is None or not resolved.classes:
         raise FeedError("the fleet does not resolve: " + "; ".join(one.message for one in resolved.findings[:3]))
