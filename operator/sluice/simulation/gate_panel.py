@@ -1,7 +1,8 @@
 """Gates on fresh traffic: which order earns most good value, in every cell, under the live gate's view.
 
 Orders and parameters were chosen on seeds 11 to 30 and 101 to 104, and on an earlier judged set
-that was given up (7001 to 7020); the judged ones were first run when all was chosen. Every gate has the same
+that was given up (7001 to 7020); the judged ones were run when all was chosen, but that prices
+follow what stands idle was built in once they too had shown it no worse. Every gate has the same
 budget, margin, view and plan, and sees the same requests under the same seed. Cells:
 ``gate_cells``.
 """
