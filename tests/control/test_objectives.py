@@ -65,7 +65,9 @@ def test_objectives_carry_the_order_and_go_when_nobody_asks_for_them(picked: Adm
     assert picked.versions(["InferenceObjective"]).keys() == before.keys()
 
     picked.edit("InferenceFleet", "fleet", {"spec": {"mode": "Observe"}})
-    wait_until(lambda: not priorities(picked), "a fleet that does not enforce orders nothing")
+    wait_until(lambda: set(named(picked).values()) == {None}, "the routes of a fleet that does not enforce name none")
+    operator.wait_for_passes(1, "fleet", picked.namespace)
+    wait_until(lambda: not priorities(picked), "and it orders nothing, whichever pass wrote last")
 
 
 def test_an_objective_that_somebody_else_made_stays(picked: Admin, operator: OperatorProcess) -> None:

@@ -1,7 +1,7 @@
 """The third step of a pass: write what the fleet's mode asks for, or preview it.
 
 Enforce writes the decision's targets, or holds what is in force. Leaving Enforce opens
-limits once and keeps weights. Advise shows what Enforce would change.
+limits once, takes objectives away, and keeps weights. Advise shows what Enforce would change.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ class Acting:
             if targets is None:
                 return None, ""
             return await self._write(_order(gathered, decision, targets), memory), ""
-        if memory.in_force is not None and has_limits(memory.in_force):
+        if memory.in_force is not None and (has_limits(memory.in_force) or _has_ranked(memory)):
             opened = without_limits(_present(memory.in_force, gathered))
-            return await self._write(_ungated(_order(gathered, decision, opened)), memory), ""
+            return await self._write(_let_go(_order(gathered, decision, opened)), memory), ""
         if fleet.mode is Mode.ADVISE and decision.targets is not None:
             return None, await self._preview(_order(gathered, decision, decision.targets), memory)
         return None, ""
@@ -60,9 +60,9 @@ class Acting:
     async def release(self, key: FleetKey, memory: Memory) -> None:
         """The fleet is gone, or its data plane is: nobody would ever loosen the limits there again, so they go too."""
         _has_caught_up(memory)
-        if memory.ordered is None or not has_limits(memory.ordered.targets):
+        if memory.ordered is None or not (has_limits(memory.ordered.targets) or _has_ranked(memory)):
             return
-        order = _ungated(replace(memory.ordered, targets=without_limits(memory.ordered.targets)))
+        order = _let_go(replace(memory.ordered, targets=without_limits(memory.ordered.targets)))
         receipt = await self._write(order, memory)
         for problem in receipt.problems:
             log.warning(
@@ -160,12 +160,21 @@ def _order(gathered: Gathered, decision: Decision, targets: Targets) -> Order:
     )
 
 
-def _ungated(order: Order) -> Order:
-    """The same with no gate on the way, where objects put it there; in Envoy's files it is part of the bootstrap."""
+def _has_ranked(memory: Memory) -> bool:
+    """Whether the last order made objectives, which put some classes before others."""
+    return memory.ordered is not None and memory.ordered.fleet.data_plane.objective_group is not None
+
+
+def _let_go(order: Order) -> Order:
+    """The same with no gate on the way and no objectives, where objects put them there.
+
+    In Envoy's files the gate is part of the bootstrap.
+    """
     plane = order.fleet.data_plane
     if plane.kind is not DataPlaneKind.ENVOY_GATEWAY:
         return order
-    return replace(order, fleet=replace(order.fleet, data_plane=replace(plane, gate=GateUse.DISABLED)))
+    free = replace(plane, gate=GateUse.DISABLED, objective_group=None)
+    return replace(order, fleet=replace(order.fleet, data_plane=free))
 
 
 def _write_failed(message: str) -> Finding:

@@ -3,7 +3,8 @@
 A pass knows its own fleet and what it wrote itself. What an operator before us left behind for
 a fleet that has gone since, that enforces no longer, or that enforces elsewhere now, no pass
 would ever look at. The caretaker does: at the start, when the fleets that enforce change, and
-every few minutes.
+every few minutes. A pass that was under way as its fleet left may write after the caretaker's
+look, so it comes back once no such pass can be left.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ log = logging.getLogger("sluice.caretaker")
 
 PERIOD_SECONDS = 2.0
 """How often the fleets that enforce are compared with those of the last look."""
+SETTLED_SECONDS = 60.0
+"""After a change of the fleets that enforce, when nothing that began before it writes any longer."""
 AGAIN_SECONDS = 300.0
 """How often everything is looked at although no fleet changed: somebody may restore an old object."""
 
@@ -48,7 +51,7 @@ class Caretaker:
         self._premises = premises
         self._clock = clock
         self._seen: Enforcing | None = None
-        self._at = float("-inf")
+        self._due = float("-inf")
         self._complaint = ""
 
     async def keep(self) -> None:
@@ -60,7 +63,7 @@ class Caretaker:
     async def look(self) -> None:
         """Clear the premises where that is due, until nothing is left; what fails is told once and tried again."""
         seen, now = enforcing(self._world.view()), self._clock.monotonic()
-        if seen == self._seen and now - self._at < AGAIN_SECONDS:
+        if seen == self._seen and now < self._due:
             return
         try:
             receipt = await self._premises.clear(self._world)
@@ -72,8 +75,9 @@ class Caretaker:
         if complaint and complaint != self._complaint:
             log.warning("limits may stay that no fleet holds any longer: %s", complaint)
         self._complaint = complaint
-        if not complaint and not lifted:  # a pass that was under way may have written after us
-            self._seen, self._at = seen, now
+        if not complaint and not lifted:
+            self._due = now + (AGAIN_SECONDS if seen == self._seen else SETTLED_SECONDS)
+            self._seen = seen
 
 
 def enforcing(view: WorldView) -> Enforcing:

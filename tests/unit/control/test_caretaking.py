@@ -16,7 +16,7 @@ from sluice.actuate.kinds import EXTENSION_POLICY, TRAFFIC_POLICY
 from sluice.actuate.kubernetes_api import Answer
 from sluice.actuate.objects import label_value
 from sluice.api.manifests import parse
-from sluice.control.caretaking import AGAIN_SECONDS, Caretaker, enforcing
+from sluice.control.caretaking import AGAIN_SECONDS, SETTLED_SECONDS, Caretaker, enforcing
 from sluice.control.ports import Ref, Refusal, World, WorldView
 from sluice.model.decision import Receipt
 from sluice.model.fleet import DataPlaneKind
@@ -93,11 +93,13 @@ async def test_it_clears_at_the_start_when_fleets_change_and_every_few_minutes()
         lambda: None,
         lambda: show(replace(house.shown, classes=())),
         lambda: show(view("Observe")),
+        lambda: pass_time(SETTLED_SECONDS / 2),
+        lambda: pass_time(SETTLED_SECONDS / 2),
         lambda: pass_time(AGAIN_SECONDS / 2),
-        lambda: pass_time(AGAIN_SECONDS),
+        lambda: pass_time(AGAIN_SECONDS / 2),
         lambda: show(WorldView()),
     )
-    assert counts == [1, 1, 1, 2, 2, 3, 3], "a fleet that only looks and one that is gone hold nothing alike"
+    assert counts == [1, 1, 1, 2, 2, 3, 3, 4, 4], "a fleet that only looks and one that is gone hold nothing alike"
 
 
 @pytest.mark.parametrize("house", [House(receipt=FAILED), House(error=TimeoutError("too slow"))], ids=["no", "late"])

@@ -7,10 +7,11 @@ import threading
 from dataclasses import replace
 
 import pytest
-from tests.control.fleets import two_classes
+from tests.control.fleets import fleet, two_classes
 from tests.unit.control.pass_world import HEAVY, KEY, Here, Start, view
 
-from sluice.control.ports import Ref
+from sluice.actuate.order import has_limits
+from sluice.control.ports import Ref, WorldView
 from sluice.model.fleet import DataPlaneKind
 
 
@@ -45,6 +46,27 @@ async def test_leaving_enforce_opens_once_and_a_return_starts_from_open(started:
     assert len(here.orders) == orders
     assert here.held is not None
     assert all(target.weights for target in here.held.classes), "weights stay"
+
+
+@pytest.mark.parametrize("limit", ["Rate", "None"])
+async def test_leaving_enforce_takes_objectives_away(started: Start, limit: str) -> None:
+    plane = {"kind": "EnvoyGateway", "limit": limit, "objectiveGroup": "llm-d.ai"}
+
+    def ranked(mode: str) -> WorldView:
+        pool = fleet()["spec"]["pools"][0] | {
+            "backendRef": {"group": "inference.networking.k8s.io", "kind": "InferencePool", "name": "engines"}
+        }
+        return view(mode, dataPlane=plane, gatewayRef={"name": "gateway"}, pools=[pool])
+
+    here = Here(ranked("Enforce"))
+    operator = started(here)
+    await operator.run(5)
+    assert here.held is not None
+    assert has_limits(here.held) == (limit == "Rate")
+    here.shown = ranked("Observe")
+    orders = len(here.orders)
+    await operator.run(4)
+    assert [order.fleet.data_plane.objective_group for order in here.orders[orders:]] == [None]
 
 
 async def test_an_edit_under_way_is_planned_in_the_same_pass(started: Start) -> None:
