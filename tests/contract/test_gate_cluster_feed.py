@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,15 @@ class Server:
         plural = PLURALS[document["kind"]]
         return self.apply(f"/apis/sluice.dev/v1alpha1{NAMESPACE}/{plural}/{document['metadata']['name']}", document)
 
+    def lease_version(self) -> str:
+        """Another one after every renewal."""
+        path = f"/apis/coordination.k8s.io/v1{NAMESPACE}/leases/fleet-gate"
+        return str(self.api.send("GET", path).document["metadata"]["resourceVersion"])
+
+    def renewed_since(self, version: str) -> bool:
+        """Whether the lease was renewed since it had that version."""
+        return self.lease_version() != version
+
     def apply_plan(self, order: dict[str, float], plan_id: str) -> None:
         text = plan_document(order).replace("plan-two", plan_id)
         document = {
@@ -102,7 +112,8 @@ async def test_a_standby_takes_over_within_three_seconds(server: Server) -> None
     try:
         await settled(lambda: active.is_held, "the first takes the lease")
         second = asyncio.create_task(standby.run())
-        await asyncio.sleep(1.0)
+        for _ in range(3):
+            await settled(partial(server.renewed_since, server.lease_version()), "the first renews it beside it")
         assert active.is_held
         assert not standby.is_held, "one of them at a time"
         first.cancel()
