@@ -89,6 +89,13 @@ class Access:
         return context
 
 
+def cause(error: Exception) -> str:
+    """What may be logged of ``error``: the representation of a refusal holds the request's headers, and our token."""
+    if isinstance(error, aiohttp.ClientResponseError):
+        return f"HTTP {error.status}"
+    return f"{type(error).__name__}: {error}"[:200]
+
+
 @dataclass(slots=True, kw_only=True)
 class ClusterFeed:
     """Follows everything a gate must know of one fleet."""
@@ -152,7 +159,7 @@ class ClusterFeed:
                     continue
                 pause = PAUSES_SECONDS[min(failures, len(PAUSES_SECONDS) - 1)]
                 if failures == 0:
-                    LOG.warning("going on with what was seen last", extra={"kind": plural, "problem": repr(error)})
+                    LOG.warning("going on with what was seen last", extra={"kind": plural, "problem": cause(error)})
                     self.problem("ApiServer")
                 failures += 1
                 await asyncio.sleep(pause)

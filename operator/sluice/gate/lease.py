@@ -19,7 +19,7 @@ from typing import Any
 
 import aiohttp
 
-from sluice.gate.cluster_feed import Access
+from sluice.gate.cluster_feed import Access, cause
 
 LOG = logging.getLogger(__name__)
 LEASE_SECONDS = 2.0
@@ -48,7 +48,7 @@ class Lease:
                 try:
                     await self._turn(session)
                 except (aiohttp.ClientError, TimeoutError, OSError, KeyError, ValueError) as error:
-                    LOG.debug("the lease stays as it is", extra={"problem": repr(error)})
+                    LOG.debug("the lease stays as it is", extra={"problem": cause(error)})
                 await asyncio.sleep(RENEW_SECONDS)
 
     async def _turn(self, session: aiohttp.ClientSession) -> None:
