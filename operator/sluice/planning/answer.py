@@ -76,10 +76,15 @@ def _placed(problem: Problem, cuts: Sequence[float], *, ties: bool) -> Answer:
 def _staying(problem: Problem, cuts: Sequence[float], *, ties: bool) -> Answer:
     """The answer where requests stay on the engine that prefilled them."""
     paced = Paced.of(problem, cuts)
-    relaxed = _once(paced.relaxed(), ties=False)
+    start = opening(paced.formulation)
+    # The guess gives memory and token times no price, so it is the same corner at all paces.
+    guess = None if start is None else at_corner(paced.formulation.program, start, rounds=0, largest=_SMALL_KERNEL)
+    if guess is not None and (ample := _check(paced.at(paced.highest), guess)) is not None:
+        return _untied(ample) if ties else ample
+    relaxed = _relaxed(paced, start, guess)
     found = None
     if relaxed.is_optimal:
-        found = _as_relaxed(paced, relaxed) or search(paced, relaxed, Proofs(_check, _prove))
+        found = _as_relaxed(paced, relaxed, guess) or search(paced, relaxed, Proofs(_check, _prove))
     if found is None or found.certificate is None or relaxed.certificate is None:
         best = _once(formulate(problem, cuts=cuts), ties=ties)
         over = excesses(best.formulation, best.solution.primal) if best.is_optimal else ()
@@ -96,12 +101,19 @@ def _staying(problem: Problem, cuts: Sequence[float], *, ties: bool) -> Answer:
     return replace(chosen, certificate=proof, notes=(tied(found.value, bound),))
 
 
-def _as_relaxed(paced: Paced, relaxed: Answer) -> Answer | None:
+def _relaxed(paced: Paced, start: Basis | None, guess: Solution | None) -> Answer:
+    """The answer to the relaxed program: the guess where that is right, the solver's else."""
+    formulation = paced.relaxed()
+    found = None if guess is None else _check(formulation, guess)
+    return found or _solved(formulation, start)
+
+
+def _as_relaxed(paced: Paced, relaxed: Answer, guess: Solution | None) -> Answer | None:
     """The relaxed answer as that of the fleet, where every class may take its pool's own time per token."""
     solution = relaxed.solution
     quickest = replace(solution, primal=paced.quickest(solution.primal))
-    # A memory or a promise with a price is used up already: slower iterations would overfill it.
-    slower = () if paced.is_priced(solution.dual) else (paced.highest,)
+    # A memory or a promise with a price is used up already: slower iterations would overfill it. So they did the guess.
+    slower = () if guess is not None or paced.is_priced(solution.dual) else (paced.highest,)
     for paces in (*slower, own_paces(paced, solution.primal)):
         if (found := _check(paced.at(paces), quickest)) is not None:
             return found

@@ -20,6 +20,7 @@ import numpy as np
 
 from sluice.planning.formulate import Formulation, PoolColumns, formulate
 from sluice.planning.groups import equal_pools
+from sluice.planning.lazy import lazy
 from sluice.planning.pace import fastest, slowest, stays
 from sluice.planning.problem import Problem
 from sluice.planning.program import Block, Program, Vector, summed
@@ -27,7 +28,8 @@ from sluice.planning.promises import PromiseKind
 from sluice.planning.solver import AT_LOWER, BASIC, Basis
 
 _APART = sqrt(2.0)
-"""The program is stated at this multiple of the slowest iterations: no coefficient vanishes there by chance."""
+"""Where a token time was promised, the multiple of the slowest iterations at which the program is stated: row (10)
+may have no coefficient at the slowest themselves."""
 
 _VANISHED = 1e-11
 """Relative size below which what is left of a coefficient is rounding."""
@@ -45,28 +47,34 @@ class Paced:
     lowest: Vector
     """Their fastest iterations, seconds: no mean is below."""
     highest: Vector
-    slopes: tuple[Vector, ...]
-    """Change of every nonzero per second of one group's pace."""
-    timed_rows: tuple[int, ...]
-    """The rows (10)."""
+
+    @lazy
+    def timed_rows(self) -> tuple[int, ...]:
+        """The rows (10)."""
+        return tuple(
+            entry.row
+            for entry in self.formulation.promises
+            if entry.row is not None and entry.promise.kind is PromiseKind.TPOT and entry.promise.class_name is not None
+        )
+
+    @lazy
+    def slopes(self) -> tuple[Vector, ...]:
+        """Change of every nonzero per second of one group's pace."""
+        return tuple(_slopes(self.formulation, columns, self.timed_rows) for columns in self.tied)
 
     @classmethod
     def of(cls, problem: Problem, cuts: Sequence[float] = ()) -> Paced:
         """The program of ``problem``, in which some group must be tied."""
         groups = zip(equal_pools(problem), stays(problem), strict=True)
+        timed = any(promise.kind is PromiseKind.TPOT for promise in problem.promises)
+        apart = _APART if timed else 1.0
         first = formulate(
-            problem, cuts=cuts, paces=[_APART * slowest(group) if staying else None for group, staying in groups]
+            problem, cuts=cuts, paces=[apart * slowest(group) if staying else None for group, staying in groups]
         )
         tied = tuple(columns for columns in first.pools if columns.pace is not None)
         lowest = np.array([fastest(columns.group) for columns in tied])
         highest = np.array([slowest(columns.group) for columns in tied])
-        timed = tuple(
-            entry.row
-            for entry in first.promises
-            if entry.row is not None and entry.promise.kind is PromiseKind.TPOT and entry.promise.class_name is not None
-        )
-        slopes = tuple(_slopes(first, columns, timed) for columns in tied)
-        return cls(first, tied, _APART * highest, lowest, highest, slopes, timed)
+        return cls(first, tied, apart * highest, lowest, highest)
 
     def program(self, paces: Vector) -> Program:
         """The program at ``paces``."""
@@ -87,6 +95,8 @@ class Paced:
 
     def at(self, paces: Vector) -> Formulation:
         """The formulation at ``paces``."""
+        if (paces == self.stated).all():
+            return self.formulation
         return self._with(self.program(paces), paces)
 
     def relaxed(self) -> Formulation:
