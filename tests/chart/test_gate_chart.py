@@ -10,6 +10,13 @@ from sluice.cli.app import application
 from sluice.model.gate import GATE_PORT, gate_service
 
 ON = ("gate.enabled=true", "gate.fleet=chat-fleet")
+CHOSEN = (
+    "gate.ungatedPaths={/probe}",
+    "gate.shadow=true",
+    "gate.refuseLate=true",
+    "gate.bytesPerToken=3.5",
+    "gate.rampSeconds=60",
+)
 
 
 def test_without_asking_there_is_no_gate(render: Render) -> None:
@@ -28,7 +35,7 @@ def test_policies_of_the_operator_find_the_service(render: Render) -> None:
 def test_the_pod_is_restricted_and_understands_every_flag(render: Render) -> None:
     (deployment,) = [
         one
-        for one in of_kind(render(*ON, "gate.ungatedPaths={/probe}"), "Deployment")
+        for one in of_kind(render(*ON, *CHOSEN), "Deployment")
         if one["metadata"]["name"] == gate_service("chat-fleet")
     ]
     pod = deployment["spec"]["template"]["spec"]
@@ -43,6 +50,8 @@ def test_the_pod_is_restricted_and_understands_every_flag(render: Render) -> Non
     parsed = known.make_context(command, list(flags), parent=context)
     assert parsed.params["fleet"] == "chat-fleet"
     assert parsed.params["ungated_path"] == ["/probe"]
+    assert (parsed.params["shadow"], parsed.params["refuse_late"]) == (True, True)
+    assert (parsed.params["bytes_per_token"], parsed.params["ramp_seconds"]) == (3.5, 60.0)
     assert pod["terminationGracePeriodSeconds"] > parsed.params["drain_seconds"]
 
 

@@ -14,6 +14,8 @@ from pydantic.alias_generators import to_camel
 
 RULES_KEY: Final = "x-kubernetes-validations"
 
+HEADER_PATTERN: Final = r"^[A-Za-z0-9!#$%&'*+.^_|~-]+$"
+"""A header's name."""
 LABEL_PATTERN: Final = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 """RFC 1123 label: names of pools, which become parts of cluster and metric names."""
 SUBDOMAIN_PATTERN: Final = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"

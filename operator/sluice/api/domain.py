@@ -10,6 +10,7 @@ from sluice.api.inference_fleet import InferenceFleetResource, InferenceFleetSpe
 from sluice.api.iteration_profile import NANOSECONDS, IterationProfileResource
 from sluice.api.pools import ExternalSpec, PoolSpec
 from sluice.api.prices import TIER_TOKEN_VALUES, per_token
+from sluice.api.queueing import RequestQueue
 from sluice.api.workload_class import MatchSpec, WorkloadClassResource
 from sluice.model.fleet import (
     BackendRef,
@@ -29,6 +30,7 @@ from sluice.model.fleet import (
     WorkloadClass,
     usual_limit,
 )
+from sluice.model.gate import NO_BOUNDS, QueueBounds
 from sluice.model.law import IterationLaw
 
 MILLI: Final = 1000.0
@@ -184,11 +186,21 @@ def class_value(entry: WorkloadClassResource, fleet: InferenceFleetResource) -> 
         route=RouteRef(name=spec.route_ref.name, rule_name=spec.route_ref.rule_name) if spec.route_ref else None,
         served_model_name=spec.served_model_name,
         fairness_id=spec.fairness_id or f"{metadata.namespace}.{metadata.name}",
+        queue=_queue(spec.queue) if spec.queue else NO_BOUNDS,
         fairness_key=spec.fairness_key.header if spec.fairness_key else None,
         fairness_claim=spec.fairness_key.claim if spec.fairness_key else None,
         affinity_key=spec.affinity_key.header if spec.affinity_key else None,
         affinity_claim=spec.affinity_key.claim if spec.affinity_key else None,
         request_timeout_seconds=None if timeout is None else timeout / MILLI,
+    )
+
+
+def _queue(spec: RequestQueue) -> QueueBounds:
+    wait = spec.max_wait_milliseconds
+    return QueueBounds(
+        max_waiting=spec.max_waiting,
+        max_wait_seconds=None if wait is None else wait / MILLI,
+        late=spec.late,
     )
 
 

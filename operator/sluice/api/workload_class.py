@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from sluice.api.base import (
+    HEADER_PATTERN,
     LABEL_PATTERN,
     SUBDOMAIN_PATTERN,
     Declared,
@@ -22,11 +23,11 @@ from sluice.api.indicators import HOUR_MILLISECONDS, PERMILLE, AttainmentStatus,
 from sluice.api.iteration_profile import TOKENS_LIMIT
 from sluice.api.pools import POOLS_LIMIT
 from sluice.api.prices import Prices
+from sluice.api.queueing import RequestKey, RequestQueue
 from sluice.model.fleet import Tier
 from sluice.model.plan import ClassPlan, PromisePlan
 from sluice.model.signal import Source
 
-HEADER_PATTERN = r"^[A-Za-z0-9!#$%&'*+.^_|~-]+$"
 RATE_LIMIT_MILLI = 1_000_000_000_000
 """A billion requests per second."""
 
@@ -88,23 +89,6 @@ class Priors(Declared):
     )
 
 
-class RequestKey(Declared):
-    """A value of the request by which some of a class's requests belong together."""
-
-    rules: ClassVar[tuple[Rule, ...]] = (Rule("has(self.header) != has(self.claim)", "give one of header and claim"),)
-
-    header: str | None = Field(
-        default=None, min_length=1, max_length=256, pattern=HEADER_PATTERN, description="Name of a header."
-    )
-    claim: str | None = Field(
-        default=None,
-        min_length=1,
-        max_length=253,
-        pattern=r"^[A-Za-z0-9_:/-]+([.][A-Za-z0-9_:/-]+)*$",
-        description="Claim of the token that the proxy has verified (jwt_authn), such as sub; inner claims by dots.",
-    )
-
-
 class Timeouts(Declared):
     """Time-outs of routes that we make for the class."""
 
@@ -139,6 +123,11 @@ class WorkloadClassSpec(Declared):
             "sli.targetMilliseconds < self.timeouts.requestMilliseconds)",
             "a TTFT target must be shorter than timeouts.requestMilliseconds: the route would cut what still keeps its "
             "promise",
+        ),
+        Rule(
+            "!has(self.queue) || self.queue.late != 'Refuse' || "
+            "(has(self.slis) && self.slis.exists(sli, sli.signal == 'TTFT'))",
+            "queue.late Refuse needs a TTFT among the slis: without one no request is ever late",
         ),
     )
 
@@ -219,6 +208,9 @@ class WorkloadClassSpec(Declared):
         ge=1,
         le=30 * 86_400,
         description="Time within which a batch request must be done, seconds. Recorded; nothing acts on it so far.",
+    )
+    queue: RequestQueue | None = Field(
+        default=None, description="The class's queue at the gate. Absent: as whoever runs the gate has set it."
     )
     fairness_key: RequestKey | None = Field(
         default=None,

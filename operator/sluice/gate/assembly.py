@@ -16,7 +16,7 @@ from sluice.gate.engines import EngineTerms
 from sluice.gate.keys import KeySource
 from sluice.gate.terms import ClassTerms, GateTerms
 from sluice.model.fleet import Fleet, GateUse, Mode, Pool, Tier, WorkloadClass
-from sluice.model.gate import LONGEST_WAIT_SECONDS
+from sluice.model.gate import LONGEST_WAIT_SECONDS, WhenLate
 from sluice.model.plan import Band, ClassPlan, Plan
 from sluice.policy.admission import AdmissionPolicy, LaneTerms
 from sluice.policy.costs import NO_COSTS, Costs, costs_of
@@ -148,7 +148,7 @@ def _static_index(workload: WorkloadClass) -> float:
 
 
 def _class(workload: WorkloadClass, planned: ClassPlan | None, choices: Choices) -> ClassTerms:
-    patience = workload.patience_seconds or LONGEST_WAIT_SECONDS
+    patience, bounds = workload.patience_seconds or LONGEST_WAIT_SECONDS, workload.queue
     gated = not choices.enforced_classes or workload.name in choices.enforced_classes
     return ClassTerms(
         name=workload.name,
@@ -158,9 +158,9 @@ def _class(workload: WorkloadClass, planned: ClassPlan | None, choices: Choices)
         mean_output_tokens=workload.prior_output_tokens,
         bytes_per_token=choices.bytes_per_token,
         value=_value(workload),
-        max_waiting=choices.max_waiting,
-        max_wait_seconds=min(patience, choices.max_wait_seconds, LONGEST_WAIT_SECONDS),
-        refuse_late=choices.refuse_late,
+        max_waiting=min(bounds.max_waiting or choices.max_waiting, choices.max_waiting),
+        max_wait_seconds=min(bounds.max_wait_seconds or patience, choices.max_wait_seconds, LONGEST_WAIT_SECONDS),
+        refuse_late=choices.refuse_late or bounds.late is WhenLate.REFUSE,
         fairness=KeySource.of(workload.fairness_key, workload.fairness_claim),
         affinity=KeySource.of(workload.affinity_key, workload.affinity_claim),
         split={share.pool: share.weight_permille / 1000.0 for share in planned.pools} if planned else {},

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from sluice.model.gate import NO_BOUNDS, QueueBounds
 from sluice.model.law import IterationLaw, MeasuredPoint
 
 
@@ -281,6 +282,8 @@ class WorkloadClass:
     """The class's own model name in the engine's metrics, where it has one."""
     fairness_id: str = ""
     """What the route writes into the fairness header; the endpoint picker's label."""
+    queue: QueueBounds = NO_BOUNDS
+    """What waits at the gate."""
     fairness_key: str | None = None
     """Header that tells the class's tenants apart."""
     fairness_claim: str | None = None

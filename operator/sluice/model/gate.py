@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from enum import StrEnum
+
 ENDPOINT_HEADER = "x-sluice-endpoint"
 """``address:port`` of the replica that the gate chose; the proxy obeys it. A client's copy is removed."""
 WAITED_HEADER = "x-sluice-waited-ms"
@@ -35,9 +38,30 @@ pass ungated exactly at overload (Envoy's default is 0.2 s)."""
 FENCE_FACTOR = 1.2
 """In-flight fence of a gated class, relative to the slots of the fleet: what holds when the gate is gone."""
 
-
 GATE_PORT = 9002
 """Port of the gate's Service."""
+
+
+class WhenLate(StrEnum):
+    """What becomes of a request that can no longer keep its TTFT promise."""
+
+    WAIT = "Wait"
+    """It takes what would stand idle."""
+    REFUSE = "Refuse"
+    """It is refused at once, unless an engine is open to it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueBounds:
+    """What a class allows its queue; None: what whoever runs the gate allows."""
+
+    max_waiting: int | None = None
+    max_wait_seconds: float | None = None
+    late: WhenLate = WhenLate.WAIT
+
+
+NO_BOUNDS = QueueBounds()
+"""A class that leaves its queue to whoever runs the gate."""
 
 
 def gate_service(fleet: str) -> str:
