@@ -17,7 +17,8 @@ LARGEST_TABLE = 2048
 
 
 def manifest(name: str, provenance: Provenance, choice: Choice, measurements: Sequence[Measurement]) -> str:
-    """The manifest as YAML; the reason for the law stands above it as a comment."""
+    """The manifest as YAML, the reason for the law as a comment above; ValueError where no plan can rest on it."""
+    _refuse_free_work(choice.chosen)
     document = {
         "apiVersion": "sluice.dev/v1alpha1",
         "kind": "IterationProfile",
@@ -27,6 +28,22 @@ def manifest(name: str, provenance: Provenance, choice: Choice, measurements: Se
     comments = [choice.why, *(_told(parameter.name, choice.chosen) for parameter in choice.chosen.parameters)]
     text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120)
     return "".join(f"# {line}\n" for line in comments) + text
+
+
+def _refuse_free_work(fit: LawFit) -> None:
+    """A law by which prefill or decoding costs nothing comes of noise: a plan would admit without end by it."""
+    law = fit.law
+    found = (
+        ("a prompt token costs", law.per_token_seconds, "a larger --largest-chunk"),
+        ("a decode-only iteration takes", law.solo_seconds, "more batches"),
+    )
+    for what, seconds, remedy in found:
+        if round(seconds * NANOSECONDS) < 1:
+            raise ValueError(
+                f"by this fit {what} {seconds * 1e6:.4g} us, which cannot be: the {fit.points} points "
+                f"(mean error {fit.mean_error:.1%}) are too noisy or too close together; measure with {remedy} or "
+                "more --minutes. The raw rows stay, and no manifest was written"
+            )
 
 
 def _told(name: str, fit: LawFit) -> str:
@@ -43,9 +60,9 @@ def _spec(provenance: Provenance, fit: LawFit, measurements: Sequence[Measuremen
         "accelerator": provenance.accelerator,
         "engine": provenance.engine,
         "tensorParallel": provenance.tensor_parallel,
-        "soloNanoseconds": max(1, round(law.solo_seconds * NANOSECONDS)),
+        "soloNanoseconds": round(law.solo_seconds * NANOSECONDS),
         "mixedBaseNanoseconds": round(law.mixed_base_seconds * NANOSECONDS),
-        "perTokenNanoseconds": max(1, round(law.per_token_seconds * NANOSECONDS)),
+        "perTokenNanoseconds": round(law.per_token_seconds * NANOSECONDS),
         "perSequenceNanoseconds": round(law.per_sequence_seconds * NANOSECONDS),
         "fit": {
             "minimumBatch": validity.minimum_batch,

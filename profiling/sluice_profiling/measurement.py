@@ -99,7 +99,10 @@ def write(path: Path, provenance: Provenance, measurements: Iterable[Measurement
 
 def read(path: Path) -> tuple[Provenance, tuple[Measurement, ...]]:
     """Read a file; a last line that was cut off by a crash is left out. ValueError names what is wrong."""
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path.name}: no text: {error}") from error
     header = dict(_pair(line) for line in lines if line.startswith("#"))
     body = [line for line in lines if not line.startswith("#") and line.endswith("\n")]
     table = csv.DictReader(body)

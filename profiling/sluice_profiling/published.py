@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,9 @@ from sluice_profiling.laws import LawFit, fit_four, fit_paper, relative_errors
 from sluice_profiling.measurement import Measurement, Point
 
 EXCERPT = Path(__file__).with_name("published_tables")
+NAMES = ("aic_iteration_table.csv", "vidur_iteration_table.csv")
+COLUMNS = frozenset({"model", "kv", "B", "C", "ms"})
+"""What both tables hold."""
 CONTEXT_TOKENS = 1024
 LARGEST_BATCH = 128
 MILLISECOND = 1e-3
@@ -49,21 +52,34 @@ class Comparison:
 
 
 def load(folder: Path = EXCERPT, *, context_tokens: int = CONTEXT_TOKENS) -> dict[Setup, tuple[Measurement, ...]]:
-    """The tables at one context; FileNotFoundError where the folder has none."""
+    """The tables at one context; OSError or ValueError says what is missing, where, and what is there."""
     rows: dict[Setup, list[Measurement]] = defaultdict(list)
-    found = False
-    for name in ("aic_iteration_table.csv", "vidur_iteration_table.csv"):
-        path = folder / name
-        if not path.is_file():
-            continue
-        found = True
-        with path.open(encoding="utf-8", newline="") as table:
-            for row in csv.DictReader(table):
-                if int(row["kv"]) == context_tokens and int(row["B"]) <= LARGEST_BATCH:
-                    rows[_setup(row)].append(_measurement(row))
-    if not found:
-        raise FileNotFoundError(f"no iteration-time tables in {folder}")
+    contexts: set[int] = set()
+    paths = [path for name in NAMES if (path := folder / name).is_file()]
+    if not paths:
+        raise FileNotFoundError(f"no iteration-time tables in {folder}: looked for {' and '.join(NAMES)}")
+    for path in paths:
+        for line, row in _rows(path):
+            try:
+                setup, measured = _setup(row), _measurement(row)
+            except (ValueError, KeyError, TypeError) as error:
+                raise ValueError(f"{path}:{line}: not a row of iteration times: {error!r}") from error
+            contexts.add(measured.point.context_tokens)
+            if measured.point.context_tokens == context_tokens and measured.point.batch <= LARGEST_BATCH:
+                rows[setup].append(measured)
+    if not rows:
+        there = ", ".join(map(str, sorted(contexts)))
+        raise ValueError(f"no rows in {folder} have a context of {context_tokens} tokens; there are {there or 'none'}")
     return {setup: tuple(rows[setup]) for setup in sorted(rows)}
+
+
+def _rows(path: Path) -> Iterator[tuple[int, Mapping[str, str]]]:
+    with path.open(encoding="utf-8", newline="") as table:
+        reader = csv.DictReader(table)
+        if missing := sorted(COLUMNS - set(reader.fieldnames or ())):
+            raise ValueError(f"{path}: lacks the columns {', '.join(missing)}")
+        for row in reader:
+            yield reader.line_num, row
 
 
 def compare(setup: Setup, measurements: tuple[Measurement, ...]) -> Comparison:

@@ -30,7 +30,9 @@ def gate(  # noqa: PLR0913, PLR0917 - each parameter is one option of the comman
         typer.Option(help="Directory of manifests to use instead of an API server.", exists=True, file_okay=False),
     ] = None,
     namespace: Annotated[str | None, typer.Option(help="The fleet's namespace; absent: the one we run in.")] = None,
-    kubeconfig: Annotated[Path | None, typer.Option(help="Absent: in-cluster, else the default one.")] = None,
+    kubeconfig: Annotated[
+        Path | None, typer.Option(help="Absent: in-cluster, else the default one.", exists=True, dir_okay=False)
+    ] = None,
     plan: Annotated[Path | None, typer.Option(help="The plan's file; it may appear later.")] = None,
     fleet: Annotated[
         str | None, typer.Option(help="Name of the fleet; may be absent where manifests declare just one.")
@@ -39,7 +41,9 @@ def gate(  # noqa: PLR0913, PLR0917 - each parameter is one option of the comman
         "127.0.0.1:9002"
     ),
     http_address: Annotated[str, typer.Option(help="Address of probes and metrics.")] = "127.0.0.1",
-    http_port: Annotated[int, typer.Option(help="Port of probes and metrics; 0 takes a free one.", min=0)] = 9003,
+    http_port: Annotated[
+        int, typer.Option(help="Port of probes and metrics; 0 takes a free one.", min=0, max=LARGEST_PORT)
+    ] = 9003,
     order: Annotated[GateOrder, typer.Option(help="Order of admission.")] = GateOrder.TIMELY,
     shadow: Annotated[bool, typer.Option("--shadow", help="Count what would be held, and hold nothing.")] = False,
     placement: Annotated[

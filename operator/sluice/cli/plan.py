@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from sluice.cli import extras
+from sluice.cli import extras, places
 
 
 class Output(StrEnum):
@@ -71,6 +71,7 @@ def plan(  # noqa: PLR0913, PLR0917 -- one argument per option of the command
         raise typer.BadParameter("only --sweep draws a curve; give both", param_hint="--png")
     if png is not None:
         extras.need("matplotlib", "simulation")
+        places.picture(png, "--png")
     from sluice.cli.plan_answers import Request, run  # noqa: PLC0415 -- the solver loads only when it is used
 
     request = Request(

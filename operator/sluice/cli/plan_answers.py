@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,14 +17,13 @@ from sluice.api.inference_fleet import InferenceFleetResource
 from sluice.api.manifests import Manifests
 from sluice.api.resolve import resolve
 from sluice.api.supply import count
-from sluice.cli.manifest_files import read
+from sluice.cli.manifest_files import complain, no_fleet, orphaned, read
 from sluice.cli.plan_documents import diff_document, plan_document, sensitivity_document
 from sluice.cli.plan_standing import StandingPlanError, standing_plan
 from sluice.cli.plan_sweep import Swept, draw_sweep, show_sweep, sweep_document
 from sluice.cli.plan_tables import show, show_changes, show_sensitivities
 from sluice.model.fleet import Fleet
 from sluice.model.plan import Plan
-from sluice.model.reasons import Finding
 from sluice.planning import Outcome, Problem
 from sluice.planning import plan as solve
 from sluice.planning.declared import declared_demand
@@ -74,8 +73,9 @@ def run(request: Request) -> bool:
     for error in manifests.errors:
         _error(error)
     fleets = [entry for entry in manifests.fleets if request.fleet in {None, entry.metadata.name}]
-    if not fleets:
-        _error(_no_fleet(manifests, request))
+    if not fleets and (told := no_fleet(manifests, request.files, request.fleet)):
+        _error(told)
+    complain("", orphaned(manifests))
     try:
         planned = [found for entry in fleets if (found := _plan(entry, manifests, request)) is not None]
         answers = [_answer(entry, request) for entry in planned]  # all of them, before anything is printed
@@ -86,25 +86,15 @@ def run(request: Request) -> bool:
     return bool(fleets) and not manifests.errors and len(planned) == len(fleets)
 
 
-def _no_fleet(manifests: Manifests, request: Request) -> str:
-    """What was looked for, and what is there instead."""
-    where = ", ".join(map(str, request.files))
-    if manifests.fleets:
-        names = ", ".join(sorted(entry.metadata.name for entry in manifests.fleets))
-        return f"--fleet {request.fleet}: no InferenceFleet of that name in {where}; there is {names}"
-    found = len(manifests.classes) + len(manifests.profiles) + len(manifests.others)
-    return f"no InferenceFleet among the {found} objects in {where}: name its file, or the folder that holds it, too"
-
-
 def _plan(resource: InferenceFleetResource, manifests: Manifests, request: Request) -> Planned | None:
     """Resolve, count, ask what if, and plan one fleet."""
     name = f"InferenceFleet/{resource.metadata.name}"
     resolved = resolve(resource, manifests.profiles, manifests.classes)
-    _complain(name, resolved.findings)
+    complain(name, resolved.findings)
     if resolved.fleet is None or resolved.is_blocked:
         return None
     supplies, unknown = count(resolved.fleet, manifests.others)
-    _complain(name, unknown, level="error")
+    complain(name, unknown, level="error")
     if unknown:
         return None
     problem = Problem.of(resolved.fleet, resolved.classes, declared_demand(resolved.classes), supplies)
@@ -117,12 +107,6 @@ def _plan(resource: InferenceFleetResource, manifests: Manifests, request: Reque
         _error(f"{name}: {outcome.reason}: {outcome.message}")
         return None
     return Planned(resolved.fleet, problem, outcome, outcome.plan)
-
-
-def _complain(name: str, findings: Iterable[Finding], level: str | None = None) -> None:
-    for finding in findings:
-        word = level or ("error" if finding.blocking else "warning")
-        typer.echo(f"{word}: {finding.subject or name}: {finding.reason}: {finding.message}", err=True)
 
 
 def _error(message: str) -> None:

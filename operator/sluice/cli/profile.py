@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 
-from sluice.cli import extras
+from sluice.cli import extras, places
 
-application = typer.Typer(help="Measure the iteration-time law of an engine.", no_args_is_help=True)
+application = typer.Typer(
+    help="""Measure the iteration-time law of an engine.
+
+    sluice profile published: what the law looks like on GPUs that others measured; needs nothing.
+
+    sluice profile kernel --tiny: measure this machine, in under two minutes.
+    """,
+    no_args_is_help=True,
+)
+
+
+class Device(StrEnum):
+    """What iterations run on."""
+
+    AUTO = "auto"
+    CUDA = "cuda"
+    CPU = "cpu"
+
 
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for manifest, raw rows and picture.")]
 Name = Annotated[str | None, typer.Option(help="Name of the IterationProfile; default: model and device.")]
@@ -27,13 +45,24 @@ def kernel(  # noqa: PLR0913 -- one argument an option
     largest_chunk: Annotated[int, typer.Option(min=1, help="Largest chunk, prompt tokens.")] = 2048,
     context: Annotated[int, typer.Option(min=0, help="Context of the decoding sequences, tokens.")] = 1024,
     layers: Annotated[int | None, typer.Option(min=1, help="Build so many layers, and twice, and scale.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cuda or cpu.")] = "auto",
+    device: Annotated[Device, typer.Option(help="auto takes a GPU where there is one.")] = Device.AUTO,
     minutes: Annotated[float, typer.Option(min=0.01, help="Time budget: no point begins after it.")] = 10.0,
     output: Output = Path("profile"),
     name: Name = None,
 ) -> None:
-    """Run iterations of a transformer with random weights, on the GPU or CPU at hand; several ranks by torchrun."""
+    """Run iterations of a transformer with random weights, on the GPU or CPU at hand; several ranks by torchrun.
+
+    Leaves an IterationProfile, the raw rows and a picture. A run that was cut
+    off goes on where it stopped.
+
+    sluice profile kernel --tiny -o out: this machine's CPU, under two minutes; proves the tool.
+
+    sluice profile kernel --shape llama-3.1-8b -o out: on a GPU machine.
+
+    torchrun --nproc-per-node 4 -m sluice profile kernel --shape llama-3.1-70b -o out: four GPUs, one engine.
+    """
     extras.need("torch", "profiling")
+    places.folder(output, "--output")
     from sluice_profiling import kernel_command  # noqa: PLC0415 -- torch takes seconds to load, and is an extra
 
     options = kernel_command.Options(
@@ -44,7 +73,7 @@ def kernel(  # noqa: PLR0913 -- one argument an option
         largest_chunk=largest_chunk,
         context=context,
         layers=layers,
-        device=device,
+        device=device.value,
         minutes=minutes,
         output=output,
         name=name,
@@ -76,8 +105,17 @@ def engine(  # noqa: PLR0913 -- one argument an option
     output: Output = Path("profile"),
     name: Annotated[str, typer.Option(help="Name of the IterationProfile.")] = "engine",
 ) -> None:
-    """Watch a live engine from outside: constant batches, and probes of known length beside them."""
+    """Watch a live engine from outside: constant batches, and probes of known length beside them.
+
+    The engine should serve nobody else meanwhile. Leaves an IterationProfile,
+    the raw rows and a picture.
+
+    sluice profile engine --url http://localhost:8000 --accelerator H100-SXM-80GB --batch 64 --largest-batch 128 -o out
+    """
     extras.need("matplotlib", "simulation")
+    if not url.startswith(("http://", "https://")):
+        raise typer.BadParameter(f"{url!r} is no URL, such as http://localhost:8000", param_hint="--url")
+    places.folder(output, "--output")
     from sluice_profiling import engine_command  # noqa: PLC0415 -- numpy and matplotlib load when used
 
     options = engine_command.Options(
@@ -111,13 +149,16 @@ def fit(
     ] = None,
     name: Name = None,
 ) -> None:
-    """Fit the raw rows of a run again, and write manifest and picture beside them."""
+    """Fit the raw rows of a run again, and write manifest and picture beside them.
+
+    sluice profile fit out/engine.csv --batch 64: the law for another operating batch.
+    """
     extras.need("matplotlib", "simulation")
     from sluice_profiling.report import conclude_raw  # noqa: PLC0415 -- numpy and matplotlib load when used
 
     try:
         conclusion = conclude_raw(raw, name or raw.stem, batch)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         _refuse(str(error))
     for line in conclusion.lines():
         typer.echo(line)
@@ -131,18 +172,21 @@ def published(
     ] = None,
     context: Annotated[int, typer.Option(min=1, help="Context of the rows to fit, tokens.")] = 1024,
 ) -> None:
-    """Fit the laws to iteration times that others published, and print the errors side by side."""
+    """Fit the laws to iteration times that others published, and print the errors side by side.
+
+    sluice profile published: seven models and GPUs, from an excerpt that comes with the package.
+
+    sluice profile published --data FOLDER --context 4096: whole tables, at another context.
+    """
     from sluice_profiling import published as tables  # noqa: PLC0415 -- numpy loads when used
 
     try:
         rows = tables.load(data or tables.EXCERPT, context_tokens=context)
-    except FileNotFoundError as error:
+    except (OSError, ValueError) as error:
         _refuse(str(error))
-    if not rows:
-        _refuse(f"the tables hold no rows with a context of {context} tokens")
     typer.echo(tables.table(tables.compare(setup, measured) for setup, measured in rows.items()), nl=False)
 
 
 def _refuse(message: str) -> NoReturn:
-    typer.echo(message, err=True)
+    typer.echo(f"sluice: {message}", err=True)
     raise typer.Exit(1)

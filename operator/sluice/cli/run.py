@@ -8,6 +8,10 @@ from typing import Annotated
 
 import typer
 
+from sluice.cli import places
+
+LARGEST_PORT = 65535
+
 
 class LogLevel(StrEnum):
     """Least severe lines that are written."""
@@ -23,7 +27,9 @@ def run(  # noqa: PLR0913, PLR0917 - each parameter is one option of the command
         Path | None,
         typer.Option(help="Directory of manifests to use instead of an API server.", exists=True, file_okay=False),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Standalone: folder for status, plans and Envoy's files.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Standalone: folder for status, plans and Envoy's files.", file_okay=False)
+    ] = None,
     namespace: Annotated[
         list[str] | None,
         typer.Option(help="Namespace to watch; may be repeated. Absent: the one we run in."),
@@ -33,11 +39,15 @@ def run(  # noqa: PLR0913, PLR0917 - each parameter is one option of the command
         list[str] | None,
         typer.Option(help="Namespace, beside those, in which proxies run and are counted; may be repeated."),
     ] = None,
-    kubeconfig: Annotated[Path | None, typer.Option(help="Absent: in-cluster, else the default one.")] = None,
+    kubeconfig: Annotated[
+        Path | None, typer.Option(help="Absent: in-cluster, else the default one.", exists=True, dir_okay=False)
+    ] = None,
     http_address: Annotated[
         str | None, typer.Option(help="Address of probes and metrics. Default: all; standalone: loopback.")
     ] = None,
-    http_port: Annotated[int, typer.Option(help="Port of probes and metrics; 0 takes a free one.", min=0)] = 8080,
+    http_port: Annotated[
+        int, typer.Option(help="Port of probes and metrics; 0 takes a free one.", min=0, max=LARGEST_PORT)
+    ] = 8080,
     log_level: Annotated[LogLevel, typer.Option(help="Least severe log lines that are written.")] = LogLevel.INFO,
 ) -> None:
     """Keep fleets at their optimum until stopped.
@@ -46,10 +56,12 @@ def run(  # noqa: PLR0913, PLR0917 - each parameter is one option of the command
     but status, Advise shows what it would write, Enforce writes. Stopping it
     leaves limits and weights as they are.
 
+    sluice run --standalone crds/samples/two-class --out out: try it, without an API server and in mode Observe.
+
     sluice run --namespace inference: the operator, with the kubeconfig at hand or in a pod.
 
-    sluice run --standalone FOLDER --out out: without an API server; status and plan are files below out.
-    Start envoy -c out/envoy/bootstrap.json beside it.
+    With kind EnvoyFiles and mode Enforce, start envoy -c out/envoy/bootstrap.json beside it. Status and plan
+    are files below out too.
     """
     import asyncio  # noqa: PLC0415 - sluice --help stays quick
 
@@ -61,6 +73,7 @@ def run(  # noqa: PLR0913, PLR0917 - each parameter is one option of the command
             raise typer.BadParameter("--standalone needs --out", param_hint="--out")
         if namespace or all_namespaces or proxy_namespace or kubeconfig:
             raise typer.BadParameter("--standalone takes no API server's options", param_hint="--standalone")
+        places.folder(out, "--out")
         from sluice.control.standalone import StandaloneSettings, run_until_stopped  # noqa: PLC0415 - as above
 
         settings = StandaloneSettings(
@@ -69,7 +82,7 @@ def run(  # noqa: PLR0913, PLR0917 - each parameter is one option of the command
         try:
             asyncio.run(run_until_stopped(settings))
         except OSError as error:
-            typer.echo(f"sluice: {error} (--out, or --http-address and --http-port)", err=True)
+            typer.echo(f"sluice: {error} (--http-address, --http-port)", err=True)
             raise typer.Exit(code=1) from error
         return
     if out is not None:

@@ -8,7 +8,10 @@ from typing import Annotated
 
 import typer
 
-from sluice.cli import extras
+from sluice.cli import extras, places
+
+LONGEST_SECONDS = 604800.0
+"""A week: longer traffic says nothing that a week does not, and its requests fill the memory."""
 
 
 class Shown(StrEnum):
@@ -42,9 +45,10 @@ def simulate(  # noqa: PLR0913, PLR0917 -- one argument per option of the comman
         list[str] | None,
         typer.Option(help="POOL=NUMBER: replicas of a pool instead of the manifests'; may be repeated."),
     ] = None,
+    fleet: Annotated[str | None, typer.Option(help="The fleet to simulate, where the files hold several.")] = None,
     proxies: Annotated[int, typer.Option(min=1, help="Ready proxies that divide Sluice's limits.")] = 1,
-    seconds: Annotated[float, typer.Option(min=1.0, help="Length of synthetic traffic.")] = 600.0,
-    seed: Annotated[int, typer.Option(help="Seed of all draws.")] = 1,
+    seconds: Annotated[float, typer.Option(min=1.0, max=LONGEST_SECONDS, help="Length of synthetic traffic.")] = 600.0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of all draws.")] = 1,
     output: Annotated[Shown, typer.Option("--output", "-o", help="What standard output gets.")] = Shown.TABLE,
     png: Annotated[Path | None, typer.Option(help="Folder for figures.")] = None,
 ) -> None:
@@ -59,12 +63,19 @@ def simulate(  # noqa: PLR0913, PLR0917 -- one argument per option of the comman
 
     sluice simulate -f FOLDER --policy chunked --policy timely --replicas a100=6: two policies on another fleet.
     """
+    for option, given in (("--clusters", clusters), ("--class-column", class_column)):
+        if given is not None and not trace:
+            raise typer.BadParameter("says how to read a trace; give --trace too", param_hint=option)
     if png is not None:
         extras.need("matplotlib", "simulation")
+        places.folder(png, "--png")
+    if not extras.has("numba"):
+        typer.echo("note: without numba this takes several times as long: pip install 'sluice[simulation]'", err=True)
     from sluice.cli.simulate_answers import Request, run  # noqa: PLC0415 -- the engine loads only when it is used
 
     request = Request(
         files=tuple(files),
+        fleet=fleet,
         traces=tuple(trace or ()),
         class_column=class_column,
         clusters=clusters,

@@ -13,7 +13,7 @@ import typer
 
 from sluice.api.resolve import resolve
 from sluice.api.supply import count
-from sluice.cli.manifest_files import read
+from sluice.cli.manifest_files import complain, names, no_fleet, orphaned, read
 from sluice.model.fleet import Fleet, WorkloadClass
 from sluice.model.signal import Source
 from sluice.model.snapshot import PoolSupply
@@ -37,6 +37,7 @@ class Request:
     """What the command line asked for."""
 
     files: tuple[Path, ...]
+    fleet: str | None = None
     traces: tuple[str, ...] = ()
     class_column: str | None = None
     policies: tuple[str, ...] = ()
@@ -80,20 +81,27 @@ def run(request: Request) -> bool:
 def _fleet(request: Request) -> tuple[Fleet, tuple[WorkloadClass, ...], tuple[PoolSupply, ...]]:
     manifests = read(request.files)
     if manifests.errors:
-        raise RequestError("; ".join(manifests.errors))
-    if len(manifests.fleets) != 1:
-        raise RequestError(f"expected one InferenceFleet, found {len(manifests.fleets)}")
-    resolved = resolve(manifests.fleets[0], manifests.profiles, manifests.classes)
+        raise RequestError("\nerror: ".join(manifests.errors))
+    fleets = [entry for entry in manifests.fleets if request.fleet in {None, entry.metadata.name}]
+    if not fleets:
+        raise RequestError(no_fleet(manifests, request.files, request.fleet))
+    if len(fleets) > 1:
+        raise RequestError(f"one fleet is simulated, and there are {names(manifests)}: choose by --fleet")
+    complain("", orphaned(manifests))
+    resolved = resolve(fleets[0], manifests.profiles, manifests.classes)
+    complain(f"InferenceFleet/{fleets[0].metadata.name}", resolved.findings)
     if resolved.fleet is None or resolved.is_blocked:
-        raise RequestError("; ".join(finding.message for finding in resolved.findings))
+        raise RequestError("nothing to simulate")
     supplies, unknown = count(resolved.fleet, manifests.others)
     asked = dict(_asked(text) for text in request.replicas)
-    names = {pool.name for pool in resolved.fleet.pools}
-    if wrong := set(asked) - names:
-        raise RequestError(f"--replicas: the fleet has no pool {', '.join(sorted(wrong))}")
+    pools = {pool.name for pool in resolved.fleet.pools}
+    if wrong := set(asked) - pools:
+        raise RequestError(
+            f"--replicas: the fleet has no pool {', '.join(sorted(wrong))}; it has {', '.join(sorted(pools))}"
+        )
     known = {entry.pool: entry for entry in supplies}
     known |= {name: PoolSupply(pool=name, ready=number, source=Source.OVERRIDE) for name, number in asked.items()}
-    if missing := names - set(known):
+    if missing := pools - set(known):
         raise RequestError(
             "; ".join([f"{name}: replicas unknown" for name in sorted(missing)] + [str(f.message) for f in unknown])
         )
@@ -158,7 +166,8 @@ def _traffic(
     parents = {name: by_name.get(name) or by_name.get(_parent(request, name)) for name in names}
     if unknown := sorted(name for name, parent in parents.items() if parent is None):
         raise RequestError(
-            f"the trace has classes {', '.join(unknown)}; the manifests declare {', '.join(sorted(by_name))}"
+            f"the trace has classes {', '.join(unknown)}; the manifests declare {', '.join(sorted(by_name))}: "
+            "say whose requests a file holds by --trace CLASS=FILE"
         )
     patience = {name: parent.patience_seconds for name, parent in parents.items() if parent is not None}
     workload = merge(traces, patience_seconds=patience, seed=request.seed)

@@ -59,6 +59,7 @@ class DirectoryWorld:
         self._bare = WorldView()
         self._view = WorldView()
         self._shown = -1
+        self._told = ""
         self._worn: dict[Ref, tuple[object, Status, Any]] = {}
         """Resource, status, and the resource with it: most of them are the same at the next look."""
 
@@ -102,6 +103,7 @@ class DirectoryWorld:
         told = tuple(dict.fromkeys(errors))
         for line in told:
             log.warning("%s", line)
+        self._tell_found(merged)
         fresh = WorldView(
             fleets=merged.fleets,
             classes=merged.classes,
@@ -113,6 +115,20 @@ class DirectoryWorld:
         self._forget_statuses()
         namespaces = {resource.metadata.namespace for view in (old, fresh) for resource in _resources(view)}
         self._pulse.beat(namespaces | {DEFAULT_NAMESPACE})
+
+    def _tell_found(self, merged: Manifests) -> None:
+        """How much there is, when it is no longer as told; who is waited for, where there is no fleet."""
+        kinds = {"InferenceFleet": merged.fleets, "WorkloadClass": merged.classes, "IterationProfile": merged.profiles}
+        counts = ", ".join(f"{len(found)} {kind}" for kind, found in kinds.items())
+        told = f"{self._folder}: {counts} in {len(self._files)} files"
+        if told == self._told:
+            return
+        self._told = told
+        if merged.fleets:
+            log.info("%s", told)
+        else:
+            kinds_of_files = ", ".join(f"*{suffix}" for suffix in sorted(SUFFIXES))
+            log.warning("%s (%s): waiting for an InferenceFleet", told, kinds_of_files)
 
     def _forget_statuses(self) -> None:
         """Objects that are gone bear no status any longer."""

@@ -140,6 +140,18 @@ async def test_secrets_are_read_by_name_from_the_manifests(here: World) -> None:
     assert await here.world.read("default", "other") is None
 
 
+async def test_a_folder_without_a_fleet_is_said_to_be_waited_for(here: World, caplog: pytest.LogCaptureFixture) -> None:
+    here.world.load()
+    (told,) = caplog.messages
+    assert told == f"{here.manifests}: 0 InferenceFleet, 0 WorkloadClass, 0 IterationProfile in 0 files " + (
+        "(*.json, *.yaml, *.yml): waiting for an InferenceFleet"
+    )
+    here.write("a.yaml", CLASS % ("chat", "chat", 100))
+    here.write("a.yaml", CLASS % ("chat", "chat", 200))
+    assert len(caplog.messages) == 2, "an edit that changes no count is no news"
+    assert "1 WorkloadClass" in caplog.messages[1]
+
+
 async def test_watching_takes_up_a_new_file(here: World) -> None:
     here.world.load()
     await here.world.changed()
