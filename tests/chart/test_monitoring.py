@@ -127,6 +127,7 @@ FIRING = [
     pytest.param("SluicePromisesRelaxed", f"sluice_promises_relaxed{FLEET}", "1x30", 20, id="conflict"),
     pytest.param("SluiceGateIdleWhileWaiting", "sluice_gate_idle_while_waiting_seconds_total", "0+2x30", 12, id="harm"),
     pytest.param("SluiceGateStoppedHolding", "sluice_gate_stopped_by_harm", "1x30", 12, id="fell back to shadow"),
+    pytest.param("SluiceGateNoEngine", 'sluice_gate_bypassed_total{why="NoEngine"}', "0+1x30", 12, id="blind gate"),
     pytest.param("SluiceGatePlanStale", 'sluice_gate_plan_info{fresh="false"}', "1x30", 20, id="stale plan"),
     pytest.param("SluiceGateFeedProblems", 'sluice_gate_feed_problems_total{why="Plan"}', "0+1x60", 40, id="bad plans"),
 ]

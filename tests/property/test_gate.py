@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +13,8 @@ from hypothesis import strategies as st
 from tests.unit.gate.worlds import engine, lane, terms
 
 from sluice.gate.engines import Engine, Reading
-from sluice.gate.request import Effects, Phase, Request
+from sluice.gate.lanes import NO_ENGINE_SECONDS, RELEASE_TICKS
+from sluice.gate.request import Effects, Phase, Refused, Request
 from sluice.gate.state import Gate
 from sluice.gate.terms import GateTerms
 from sluice.model.plan import Band
@@ -35,7 +37,7 @@ POLICIES = (
 BUDGET_TOKENS = 1500.0
 
 
-def world(policy: AdmissionPolicy, engines: int = 3, pools: bool = False) -> GateTerms:
+def world(policy: AdmissionPolicy, engines: Iterable[int] = range(3), pools: bool = False) -> GateTerms:
     lanes = (
         lane(
             "chat",
@@ -64,7 +66,7 @@ def world(policy: AdmissionPolicy, engines: int = 3, pools: bool = False) -> Gat
     )
     return terms(
         *lanes,
-        engines=tuple(engine(f"e{i}", pool=f"p{i % 2}", budget_tokens=BUDGET_TOKENS) for i in range(engines)),
+        engines=tuple(engine(f"e{i}", pool=f"p{i % 2}", budget_tokens=BUDGET_TOKENS) for i in engines),
         policy=policy,
         classes={
             "chat": {"pools": frozenset({"p0"}) if pools else frozenset(), "max_waiting": 30},
@@ -84,7 +86,8 @@ class Driver:
         self.gate = Gate(world(policy, pools=pools))
         self.waiting: dict[str, Request] = {}
         self.prefill: dict[str, Request] = {}
-        self.prompt: dict[str, dict[str, float]] = {}
+        self.blind_ticks: dict[str, int] = {}
+        """Ticks since a class's last replica had been gone for as long as one waits for another."""
 
     def arrive(self) -> Effects:
         self.number += 1
@@ -112,6 +115,8 @@ class Driver:
         return self.gate.on_end(request, self.now)
 
     def read(self) -> Effects:
+        if not self.gate.engines:
+            return self.tick()
         name = self.random.choice(list(self.gate.engines))
         reading = Reading(
             running=self.random.randint(0, 5),
@@ -123,21 +128,28 @@ class Driver:
         return self.gate.on_reading(name, reading, self.now)
 
     def replan(self) -> Effects:
-        count = self.random.randint(1, 4)
-        fresh = replace(world(self.gate.terms.policy, count), classes=self.gate.terms.classes)
+        engines = [number for number in range(4) if self.random.random() < 0.5]
+        fresh = replace(world(self.gate.terms.policy, engines), classes=self.gate.terms.classes)
         return self.gate.on_terms(fresh, self.now)
+
+    def pause(self) -> Effects:
+        """Nobody comes for a while."""
+        self.now += self.random.uniform(0.0, NO_ENGINE_SECONDS)
+        return self.tick()
 
     def step(self, *, signals: bool) -> None:
         self.now += self.random.expovariate(50.0)
         events = [self.arrive, self.arrive, self.first_chunk, self.first_chunk, self.end, self.tick]
         if signals:
-            events += [self.read, self.replan]
+            events += [self.read, self.replan, self.pause]
         before = {name: one.unfinished_tokens for name, one in self.gate.engines.items()}
         effects = self.random.choice(events)()
         self.carry_out(effects)
         self.check(before, effects)
 
     def tick(self) -> Effects:
+        for name, one in self.gate.lanes.items():
+            self.blind_ticks[name] = self.blind_ticks.get(name, 0) + 1 if one.is_unserved(self.now) else 0
         return self.gate.on_tick(self.now)
 
     def carry_out(self, effects: Effects) -> None:
@@ -166,8 +178,12 @@ class Driver:
         assert self.gate.in_prefill == len(self.prefill)
         assert self.gate.waiting == len(self.waiting)
         assert not self.gate.eligible_engine_idle(self.now), "something waits that an open engine could take"
-        if effects.refusals:
-            assert all(one.request.phase is Phase.OVER for one in effects.refusals)
+        for name, one in self.gate.lanes.items():
+            assert self.blind_ticks.get(name, 0) < RELEASE_TICKS or not one.waiting, "it waits for nobody"
+        for refusal in effects.refusals:
+            assert refusal.request.phase is Phase.OVER
+            served = self.gate.lanes[refusal.request.lane].has_engine
+            assert served or refusal.reason in {Refused.QUEUE_FULL, Refused.KEY_SHARE}
 
     def drain(self) -> None:
         while self.waiting or self.prefill:

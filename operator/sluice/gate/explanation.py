@@ -31,6 +31,8 @@ def sentences(line: Mapping[str, Any]) -> Iterator[str]:
             tokens = line["engineUnfinishedTokens"]
             how = "sent" if line.get("placed") else "charged"
             yield f"  It was {how} to {line['engine']}, which then had {tokens} unfinished prefill tokens."
+        else:
+            yield "  No replica that its class may use was known to the gate, so nothing was held (NoEngine)."
         if line.get("late"):
             yield "  Its promise was already lost: it took what would have stood idle."
     elif outcome == "Gone":

@@ -92,6 +92,7 @@ class Meters(Collector):
         counts.admitted += 1
         counts.late += request.late
         counts.would_hold += request.would_wait
+        self.bypassed["NoEngine"] += request.engine is None
         counts.wait.add(request.started - request.arrival)
 
     def first_token(self, request: Request, now: float) -> None:
@@ -155,6 +156,8 @@ class Meters(Collector):
         yield _gauge("waiting_tokens", "Prompt tokens that wait.", "class", {name: lane.tokens for name, lane in lanes})
         text = "Requests let go whose first token is not yet seen."
         yield _gauge("prefill_requests", text, "class", {name: lane.in_prefill for name, lane in lanes})
+        text = "Ready replicas known that the class may use; of 0 nothing is held."
+        yield _gauge("class_engines", text, "class", {name: len(gate.usable(lane)) for name, lane in lanes})
         unfinished = {name: engine.unfinished_tokens for name, engine in gate.engines.items()}
         yield _gauge("engine_unfinished_tokens", "Unfinished prefill tokens.", "engine", unfinished)
         accounts = gate.accounts

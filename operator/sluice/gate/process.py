@@ -98,6 +98,8 @@ class GateProcess:
         self.is_active: Callable[[], bool] = lambda: True
         """Whether proxies shall come to this gate; a standby says no."""
         self._signalled = False
+        self._unserved: frozenset[str] = frozenset()
+        self._tell_unserved()
         self._classify = classifier(world.fleet.namespace, world.classes, world.rules)
         self.meters.clusters = clusters(world.fleet, world.classes, world.rules)
 
@@ -106,6 +108,19 @@ class GateProcess:
         self._classify = classifier(world.fleet.namespace, world.classes, world.rules)
         self.meters.clusters = clusters(world.fleet, world.classes, world.rules)
         self.desk.take_terms(terms, fresh=fresh)
+        self._tell_unserved()
+
+    def _tell_unserved(self) -> None:
+        """Say of which classes no replica is known, when that changes."""
+        unserved = self.desk.gate.unserved
+        if unserved == self._unserved:
+            return
+        self._unserved = unserved
+        pools = {pool.name: len(self.feed.world.addresses.get(pool.name, ())) for pool in self.feed.world.fleet.pools}
+        what = (
+            "no ready replica is known of some classes: they are not held" if unserved else "replicas are known again"
+        )
+        LOG.warning(what, extra={"classes": sorted(unserved), "addresses": pools})
 
     def count_problem(self, why: str) -> None:
         """Something that a feed brought cannot be used."""
@@ -143,7 +158,7 @@ class GateProcess:
         processor = Processor(self.desk, self.classify, ungated=UNGATED_PATHS | self.settings.ungated_paths)
         logs = AccessLogs(self.desk)
         server, port = await serve((processor, logs), self.settings.listen)
-        runner, http_port = await self._serve_http()
+        runner, http_port = await self.serve_http()
         tasks = [asyncio.create_task(self.desk.run()), asyncio.create_task(self._watch_files())]
         if self.desk.tracer is not None:
             tasks.append(asyncio.create_task(self.desk.tracer.run()))
@@ -190,13 +205,17 @@ class GateProcess:
         self.desk.gate.set_holding(False)
         await self.desk.empty.wait()
 
-    async def _serve_http(self) -> tuple[web.AppRunner, int]:
+    async def serve_http(self) -> tuple[web.AppRunner, int]:
+        """Serve probes and metrics; the runner and its port."""
+
         async def healthy(_: web.Request) -> web.Response:
             return web.Response(text="ok\n")
 
         async def ready(_: web.Request) -> web.Response:
             word = "draining" if self.draining else "ok" if self.is_active() else "standby"
-            return web.Response(status=200 if word == "ok" else 503, text=word + "\n")
+            blind = ", ".join(sorted(self.desk.gate.unserved))
+            text = f"{word}\nno replica is known, so nothing is held of: {blind}\n" if blind else f"{word}\n"
+            return web.Response(status=200 if word == "ok" else 503, text=text)
 
         async def metrics(_: web.Request) -> web.Response:
             return web.Response(

@@ -9,7 +9,9 @@
     on_answers_over the proxy's reports            -> slots and KV memory
 
 **Do no harm.** After every event nothing waits that an eligible engine could take: a request
-is put in its queue, admission runs, and only what then still waits may be refused.
+is put in its queue, admission runs, and only what then still waits may be refused. A class of
+which no replica is known is not held at all (``lanes.NO_ENGINE_SECONDS``): the gate may be the
+one that does not see.
 
 What was let go, and which engine holds it, is in ``accounts``; here is what waits.
 """
@@ -23,16 +25,13 @@ from sluice.gate.accounts import Accounts
 from sluice.gate.engines import Engine, Reading
 from sluice.gate.harm import HarmWatch
 from sluice.gate.lane_table import LaneTable
-from sluice.gate.lanes import Lane
+from sluice.gate.lanes import RELEASE_TICKS, Lane
 from sluice.gate.placing import Placement, least_loaded
 from sluice.gate.refusals import aged, over_bounds, refuse
 from sluice.gate.request import Effects, Freed, Phase, Refused, Request
 from sluice.gate.scarcity import Scarcity, scarcity, short_of_prefill
 from sluice.gate.terms import GateTerms
 from sluice.policy.kernels import Late
-
-RELEASE_TICKS = 10
-"""A queue that need not wait any longer is let go in so many ticks, not at once."""
 
 
 class Gate:
@@ -68,29 +67,38 @@ class Gate:
         """Requests that hold budget."""
         return len(self.accounts.in_prefill)
 
+    @property
+    def unserved(self) -> frozenset[str]:
+        """Classes of which no replica is known that they may use."""
+        return frozenset(name for name, lane in self.lanes.items() if not lane.has_engine)
+
+    def usable(self, lane: Lane) -> list[Engine]:
+        """The ready replicas that a class may use."""
+        return [engine for engine in self.engines.values() if engine.terms.ready and lane.may_use(engine)]
+
     def on_arrival(self, request: Request, now: float) -> Effects:
         """A request's headers came; its lane must be one of the terms'."""
         self.watch(now)
         effects = Effects([], [])
         lane = self.lanes[request.lane]
-        closed = request.lane in self.terms.closed
-        if not (self.holds and request.gated):
+        closed, unserved = request.lane in self.terms.closed, lane.is_unserved(now)
+        if closed and self.holds and request.gated:
+            effects.refusals.append(refuse(lane, request, Refused.CLASS_CLOSED))
+            return effects
+        if unserved or not (self.holds and request.gated):
             open_ = self._open_for(lane, now)
             # Not held; what an exact gate would have done is counted.
-            request.would_wait = closed or not open_ or lane.waiting > 0
-            engine = self._place(lane, request, open_ or self._usable(lane), now)
+            request.would_wait = closed or (not unserved and (not open_ or lane.waiting > 0))
+            engine = self._place(lane, request, open_ or self.usable(lane), now)
             self._table.accrue(now)
             self._start(lane, request, engine, now, effects)
-            return effects
-        if closed:
-            effects.refusals.append(refuse(lane, request, Refused.CLASS_CLOSED))
             return effects
         if not self._queued and self._start_at_once(lane, request, now, effects):
             return effects
         self._enqueue(lane, request)
         self._admit(now, effects)
         if request.phase is Phase.WAITING:
-            wait = self.predicted_wait_seconds(lane)
+            wait = self.predicted_wait_seconds(lane) if lane.has_engine else 0.0
             if reason := over_bounds(lane, request, wait):
                 self._leave_queue(lane, request)
                 effects.refusals.append(refuse(lane, request, reason, wait))
@@ -131,8 +139,7 @@ class Gate:
         self._admit(now, effects)
         if self.holds:
             self._expire(now, effects)
-        else:
-            self._let_go(now, effects)
+        self._let_go(now, effects)
         waiting = [lane for lane in self.lanes.values() if lane.waiting]
         if self.holds and self.harm.tick(waiting, self.engines.values(), now):
             self.set_holding(False)
@@ -213,6 +220,7 @@ class Gate:
         self.accounts.take(terms, now)
         for lane in self.lanes.values():
             lane.in_prefill = 0
+            lane.look_for_engines(self.engines.values(), now)
         for request in self.accounts.in_prefill:
             if request.lane in self.lanes:
                 self.lanes[request.lane].in_prefill += 1
@@ -300,15 +308,17 @@ class Gate:
         return hidden
 
     def _let_go(self, now: float, effects: Effects) -> None:
-        """Nothing is held any more: a tenth of the queue per tick, oldest class by class."""
+        """A tenth of what need not wait any longer, oldest class by class: of all, or of classes without an engine."""
         left = self._release_quota
         for lane in self.lanes.values():
-            while left > 0 and lane.waiting:
+            count = min(lane.release(now) if self.holds else left, lane.waiting)
+            left -= count
+            for _ in range(count):
                 request = (lane.live if lane.live else lane.late).pop()
-                left -= 1
-                engine = self._place(lane, request, self._usable(lane), now)
+                engine = self._place(lane, request, self.usable(lane), now)
                 self._start(lane, request, engine, now, effects)
-            self._show(lane)
+            if count:
+                self._show(lane)
 
     def _set_late_apart(self, now: float, effects: Effects) -> None:
         """Move heads that can no longer keep their promise; refuse them where the class asked for it."""
@@ -320,7 +330,7 @@ class Gate:
                 moved = True
                 request = lane.live.pop()
                 request.late = True
-                if lane.terms.refuse_late and not self._open_for(lane, now):
+                if lane.terms.refuse_late and lane.has_engine and not self._open_for(lane, now):
                     self._queued -= 1
                     effects.refusals.append(refuse(lane, request, Refused.PROMISE_LOST))
                 else:
@@ -346,17 +356,14 @@ class Gate:
 
     def _place(self, lane: Lane, request: Request, engines: Sequence[Engine], now: float) -> Engine | None:
         """One of ``engines``; None where there is none."""
-        request.placed = self.terms.places and self.holds and request.gated
+        request.placed = bool(engines) and self.terms.places and self.holds and request.gated
         if request.placed:
             return self._placement.choose(lane, request, engines, self.engines.values(), now)
         return least_loaded(engines)
 
-    def _usable(self, lane: Lane) -> list[Engine]:
-        return [engine for engine in self.engines.values() if lane.may_use(engine)]
-
     def _expire(self, now: float, effects: Effects) -> None:
         """Refuse what waited as long as its class allows."""
-        for lane in self.lanes.values():
+        for lane in filter(lambda one: one.has_engine, self.lanes.values()):
             for request in aged(lane, now):
                 self._leave_queue(lane, request)
                 effects.refusals.append(refuse(lane, request, Refused.WAITED_TOO_LONG))

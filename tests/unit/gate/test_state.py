@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from tests.unit.gate.worlds import engine, lane, request, terms
 
-from sluice.gate.engines import Reading
+from sluice.gate.engines import EngineTerms, Reading
 from sluice.gate.harm import PATIENCE_SECONDS, SETTLE_SECONDS
+from sluice.gate.lanes import NO_ENGINE_SECONDS
 from sluice.gate.request import Freed, Phase, Refused
 from sluice.gate.state import Gate
 from sluice.policy.kernels import Late
@@ -272,6 +272,76 @@ def test_a_lane_goes_only_to_its_pools() -> None:
 
 
 def test_an_unready_replica_takes_nothing() -> None:
-    one = terms(lane("chat"))
-    gate = Gate(replace(one, engines=(replace(one.engines[0], ready=False),)))
-    assert not gate.on_arrival(request(1), 0.0).starts
+    gate = Gate(terms(lane("chat"), engines=(engine("one"), engine("two", ready=False))))
+    many = [request(number, tokens=600.0) for number in range(3)]
+    for one in many:
+        gate.on_arrival(one, 0.0)
+    assert [one.engine.terms.name if one.engine else None for one in many] == ["one", "one", None]
+    assert gate.waiting == 1
+
+
+UNREADY = (engine("one", ready=False),)
+SLOW = (engine("one", pool="slow"),)
+
+
+@pytest.mark.parametrize(
+    "engines",
+    [
+        pytest.param((), id="none at all"),
+        pytest.param(UNREADY, id="none that is ready"),
+        pytest.param(SLOW, id="none of its pools"),
+    ],
+)
+@pytest.mark.parametrize("holds", [True, False])
+def test_a_class_of_which_no_engine_is_known_is_not_held(engines: tuple[EngineTerms, ...], holds: bool) -> None:
+    bounds = {"chat": {"pools": frozenset({"fast"}), "max_waiting": 0}}
+    gate = Gate(terms(lane("chat"), engines=engines, classes=bounds, places=True), holds=holds)
+    one = request(1)
+    assert gate.on_arrival(one, 0.0).starts == [one]
+    assert (one.engine, one.placed, one.would_wait) == (None, False, False)
+    assert gate.unserved == {"chat"}
+
+
+def test_a_closed_class_is_refused_whether_or_not_an_engine_is_known() -> None:
+    gate = Gate(terms(lane("chat"), engines=(), closed=frozenset({"chat"})))
+    assert gate.on_arrival(request(1), 0.0).refusals[0].reason is Refused.CLASS_CLOSED
+
+
+def test_what_waits_when_the_last_engine_goes_waits_a_while_and_then_goes_within_ten_ticks() -> None:
+    gate = busy(classes={"chat": {"max_wait_seconds": 2.0}})
+    for number in range(100):
+        gate.on_arrival(request(10 + number), 0.0)
+    gate.on_terms(terms(lane("chat"), engines=()), 1.0)
+    meanwhile = gate.on_arrival(request(3, arrival=1.1), 1.1)
+    assert (meanwhile.starts, meanwhile.refusals) == ([], []), "it comes while the engine may be back at once"
+    ticks = [gate.on_tick(1.0 + NO_ENGINE_SECONDS - 0.01)]
+    assert not ticks[0].starts
+    ticks += [gate.on_tick(1.0 + NO_ENGINE_SECONDS + 0.05 * number) for number in range(1, 11)]
+    counts = [len(one.starts) for one in ticks]
+    assert (sum(counts), max(counts), gate.waiting) == (101, 11, 0)
+    assert not any(one.refusals for one in ticks), "nobody is refused for want of a word about engines"
+    assert gate.on_arrival(request(4, arrival=7.0), 7.0).starts
+
+
+def test_a_moment_without_engines_lets_nobody_go() -> None:
+    gate = busy()
+    third = request(3)
+    gate.on_arrival(third, 0.0)
+    gate.on_terms(terms(lane("chat"), engines=()), 1.0)
+    for tick in range(80):
+        assert not gate.on_tick(1.0 + 0.05 * tick).starts
+    assert gate.on_terms(terms(lane("chat"), engines=(engine("two"),)), 5.0).starts == [third]
+    assert third.engine is gate.engines["two"]
+    gate.on_terms(terms(lane("chat"), engines=()), 6.0)
+    assert not gate.on_tick(6.0 + NO_ENGINE_SECONDS / 2).starts, "each absence counts by itself"
+
+
+def test_a_class_without_engines_goes_and_its_neighbour_waits_on() -> None:
+    slow = {"code": {"pools": frozenset({"slow"})}}
+    gate = busy()
+    gate.on_terms(terms(lane("chat"), lane("code"), classes=slow), 0.0)
+    chat, code = request(3), request(4, "code")
+    assert not gate.on_arrival(chat, 0.0).starts
+    assert gate.on_arrival(code, 0.0).starts == [code]
+    assert chat.phase is Phase.WAITING
+    assert gate.unserved == {"code"}

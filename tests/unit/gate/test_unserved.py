@@ -1,0 +1,62 @@
+"""What people are told where the gate knows no replica: metrics, the log, readiness, ``sluice explain``."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import aiohttp
+import pytest
+from prometheus_client import CollectorRegistry
+from tests.unit.actuate.fleets import fleet, workload
+from tests.unit.gate.worlds import engine, lane, request, terms
+
+from sluice.gate.decision_log import DecisionLog, lines_about
+from sluice.gate.desk import Desk
+from sluice.gate.engines import EngineTerms
+from sluice.gate.explanation import sentences
+from sluice.gate.feed import World
+from sluice.gate.meters import Meters
+from sluice.gate.process import GateProcess, GateSettings
+from sluice.gate.state import Gate
+from sluice.model.fleet import DataPlaneKind
+
+FLEET = fleet(DataPlaneKind.ENVOY_FILES)
+POOL = FLEET.pools[0].name
+UNLISTED = replace(FLEET, pools=(replace(FLEET.pools[0], endpoints=()),))
+BLIND = World(fleet=UNLISTED, classes=(workload("chat"), workload("batch")))
+
+
+@pytest.mark.parametrize(
+    ("engines", "count"), [pytest.param((), 1, id="no engine"), pytest.param((engine("one"),), 0, id="an engine")]
+)
+def test_a_request_let_pass_for_want_of_an_engine_is_counted_and_explained(
+    tmp_path: Path, engines: tuple[EngineTerms, ...], count: int
+) -> None:
+    meters = Meters(CollectorRegistry())
+    desk = Desk(Gate(terms(lane("chat"), engines=engines)), meters, DecisionLog(tmp_path))
+    desk.arrive(request(1))
+    desk.close()
+    assert meters.bypassed["NoEngine"] == count
+    said = " ".join(text for line in lines_about(tmp_path, "r1") for text in sentences(line))
+    assert ("NoEngine" in said) is bool(count)
+
+
+async def test_log_readiness_and_metrics_name_the_classes(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        process = GateProcess(GateSettings(polls_engines=False), BLIND)
+        process.feed.take_world(replace(BLIND, addresses={POOL: ("10.0.0.1:8000",)}))
+        process.feed.take_world(BLIND)
+        process.feed.take_world(replace(BLIND, classes=(workload("batch"), workload("chat"))))
+    told = [record for record in caplog.records if hasattr(record, "addresses")]
+    assert [vars(record)["classes"] for record in told] == [["batch", "chat"], [], ["batch", "chat"]]
+    assert [vars(record)["addresses"] for record in told] == [{POOL: 0}, {POOL: 1}, {POOL: 0}]
+    runner, port = await process.serve_http()
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
+        async with session.get("/readyz") as answer:
+            assert (answer.status, "batch, chat" in await answer.text()) == (200, True)
+        async with session.get("/metrics") as answer:
+            assert 'sluice_gate_class_engines{class="chat"} 0.0' in await answer.text()
+    await asyncio.wait_for(runner.cleanup(), 10.0)
