@@ -9,7 +9,9 @@ writes the difference by server-side apply under our field manager:
   are ever forced);
 * an object that bears our name but is not ours is left alone and reported;
 * a user's HTTPRoute is only ever patched, weight by weight (see ``gateway_api``);
-* what bears our label and is no longer wanted is deleted, guarded by its uid.
+* what bears our label and is no longer wanted is deleted, guarded by its version: what changed
+  under our hands is looked at again, for another fleet may have taken it with its class;
+* the route of a class that is another fleet's by now stays, for that fleet to take over.
 
 Writes follow ``order.steps``; a class takes part in a step only when its writes of the step
 before succeeded, so a refusal leaves the class in a state that is safe to stay in, and the
@@ -39,6 +41,7 @@ from sluice.actuate.leftovers import Forsaken
 from sluice.actuate.objects import Document, is_as_desired, is_ours, label_value, owner_name
 from sluice.actuate.order import steps
 from sluice.actuate.port import NoAnswer, Order
+from sluice.actuate.removal import delete_of_fleet, is_removable
 from sluice.model.decision import Receipt, Targets
 from sluice.model.fleet import DataPlaneKind, Fleet, GateUse, WorkloadClass
 from sluice.model.naming import FIELD_MANAGER, FLEET_LABEL, MANAGED_BY
@@ -168,12 +171,10 @@ class KubernetesActuator:
     def _remove(self, order: Order, done: Ledger) -> None:
         """Take away what is no longer wanted."""
         for kind, name in self._stale(order, done, self._objects(order, done)):
-            uid = done.seen[kind.name, name]["metadata"]["uid"]
-            path = kind.path(order.fleet.namespace, name)
-            answer = self._api.send("DELETE", path, body={"preconditions": {"uid": uid}})
-            if answer.fine:
+            answer = delete_of_fleet(self._api, kind, done.seen[kind.name, name], order.fleet)
+            if answer is not None and answer.fine:
                 done.removed.append(f"{kind.name}/{name}")
-            elif answer.status != 404:
+            elif answer is not None and answer.status != 404:
                 done.note(refusal("delete", kind, name, answer))
         forsaken = self._forsaken.remove(order.fleet) if _has_gateway(order.fleet) else Receipt()
         done.removed += forsaken.removed
@@ -210,7 +211,9 @@ class KubernetesActuator:
             (kind, name)
             for kind in reversed(_kinds(order.fleet))
             for (kind_name, name) in sorted(done.seen)
-            if kind_name == kind.name and (kind_name, name) not in keep and _is_stale(done.seen[kind_name, name], done)
+            if kind_name == kind.name
+            and (kind_name, name) not in keep
+            and is_removable(kind, done.seen[kind_name, name], order, done.held)
         )
 
     def _standing_object(self, kind: Kind, namespace: str, name: str, done: Ledger) -> Mapping[str, Any] | None:
@@ -297,12 +300,6 @@ def _kind(document: Mapping[str, Any]) -> Kind:
 
 def _has_gateway(fleet: Fleet) -> bool:
     return fleet.data_plane.kind is DataPlaneKind.ENVOY_GATEWAY
-
-
-def _is_stale(observed: Mapping[str, Any], done: Ledger) -> bool:
-    """Whether an object that is not wanted is ours to remove: a held class keeps what it has."""
-    labels = observed["metadata"].get("labels", {})
-    return labels.get(MANAGED_BY[0]) == MANAGED_BY[1] and owner_name(observed) not in done.held
 
 
 def _version(observed: Mapping[str, Any]) -> str:

@@ -29,6 +29,7 @@ from sluice.actuate.kinds import EXTENSION_POLICY, TRAFFIC_POLICY, Kind
 from sluice.actuate.kubernetes_api import APPLY, Answer, KubernetesApi
 from sluice.actuate.ledger import refusal
 from sluice.actuate.objects import Document, label_value
+from sluice.actuate.removal import delete
 from sluice.model.decision import Receipt
 from sluice.model.fleet import Fleet
 from sluice.model.naming import FIELD_MANAGER, FLEET_LABEL, MANAGED_BY, ROUTE_RULE_NAME
@@ -77,7 +78,7 @@ def lift(api: KubernetesApi, remnants: Remnants) -> Receipt:
         metadata = item["metadata"]
         label = f"{kind.name}/{metadata['namespace']}/{metadata['name']}"
         keeps_a_route = kind is TRAFFIC_POLICY and _is_on_our_route(item)
-        answer = _open(api, item) if keeps_a_route else _delete(api, kind, item)
+        answer = _open(api, item) if keeps_a_route else delete(api, kind, item)
         if answer.fine:
             (written if keeps_a_route else removed).append(label)
         elif answer.status != _NOT_THERE:  # changed meanwhile (409) is no success: it may still limit
@@ -136,12 +137,6 @@ def _open(api: KubernetesApi, item: Mapping[str, Any]) -> Answer:
     path = TRAFFIC_POLICY.path(metadata["namespace"], metadata["name"])
     query = {"fieldManager": FIELD_MANAGER, "force": "true"}
     return api.send("PATCH", path, query=query, body=document, content_type=APPLY)
-
-
-def _delete(api: KubernetesApi, kind: Kind, item: Mapping[str, Any]) -> Answer:
-    metadata = item["metadata"]
-    guard = {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]}
-    return api.send("DELETE", kind.path(metadata["namespace"], metadata["name"]), body={"preconditions": guard})
 
 
 def _fleet_of(item: Mapping[str, Any]) -> tuple[str, str]:

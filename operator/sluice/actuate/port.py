@@ -29,6 +29,8 @@ class Order:
     """Addresses of ready replicas, for data planes that route to them directly."""
     proxies: int = 1
     """Ready proxies that divide each limit among themselves."""
+    handed_over: frozenset[str] = frozenset()
+    """Classes that are another fleet's now, which takes their routes as they stand: they are not ours to remove."""
 
 
 class NoAnswer(Exception):  # noqa: N818 - a state of the world

@@ -7,15 +7,16 @@ limits once, takes objectives away, and keeps weights. Advise shows what Enforce
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import replace
 
 from sluice.actuate.order import has_limits, without_limits
 from sluice.actuate.port import Actuator, NoAnswer, Order
+from sluice.control.enforcing import handed_over, moved_away
 from sluice.control.gathering import Gathered
 from sluice.control.memory import Memory
 from sluice.control.metrics import Metrics
-from sluice.control.ports import FleetKey
+from sluice.control.ports import FleetKey, WorldView
 from sluice.control.workers import Overloaded, StillRunning, Workers
 from sluice.model.decision import Decision, Receipt, Targets
 from sluice.model.fleet import DataPlaneKind, Fleet, GateUse, Mode
@@ -44,7 +45,8 @@ class Acting:
         _has_caught_up(memory)
         memory.enforcing = fleet.mode is Mode.ENFORCE
         if memory.ordered is not None and memory.ordered.fleet.data_plane.kind is not fleet.data_plane.kind:
-            await self.release((fleet.namespace, fleet.name), memory)  # nobody would loosen limits there again
+            # Nobody would loosen limits there again.
+            await self.release(gathered.declared.key, memory, gathered.declared.view)
         if fleet.mode is Mode.ENFORCE:
             targets = _wanted(gathered, decision, memory)
             if targets is None:
@@ -57,12 +59,16 @@ class Acting:
             return None, await self._preview(_order(gathered, decision, decision.targets), memory)
         return None, ""
 
-    async def release(self, key: FleetKey, memory: Memory) -> None:
-        """The fleet is gone, or its data plane is: nobody would ever loosen the limits there again, so they go too."""
+    async def release(self, key: FleetKey, memory: Memory, view: WorldView) -> None:
+        """The fleet is gone, or its data plane is: nobody would ever loosen the limits there again, so they go too.
+
+        Not those of classes that are another fleet's by now: what stands of them is not ours to write.
+        """
         _has_caught_up(memory)
         if memory.ordered is None or not (has_limits(memory.ordered.targets) or _has_ranked(memory)):
             return
-        order = _let_go(replace(memory.ordered, targets=without_limits(memory.ordered.targets)))
+        order = _let_go(_without(memory.ordered, moved_away(view, key)))
+        order = replace(order, targets=without_limits(order.targets), handed_over=handed_over(view, key))
         receipt = await self._write(order, memory)
         for problem in receipt.problems:
             log.warning(
@@ -143,6 +149,16 @@ def _wanted(gathered: Gathered, decision: Decision, memory: Memory) -> Targets |
     return _present(memory.in_force, gathered)
 
 
+def _without(order: Order, names: Set[str]) -> Order:
+    """The same, less the classes of these ``names``."""
+    targets = tuple(target for target in order.targets.classes if target.name not in names)
+    return replace(
+        order,
+        classes=tuple(workload for workload in order.classes if workload.name not in names),
+        targets=replace(order.targets, classes=targets),
+    )
+
+
 def _present(targets: Targets, gathered: Gathered) -> Targets:
     """``targets`` without classes that are gone."""
     names = {workload.name for workload in gathered.snapshot.classes}
@@ -157,6 +173,7 @@ def _order(gathered: Gathered, decision: Decision, targets: Targets) -> Order:
         plan=decision.plan,
         supplies=gathered.supplies,
         proxies=gathered.snapshot.observation.proxies_ready,
+        handed_over=handed_over(gathered.declared.view, gathered.declared.key),
     )
 
 

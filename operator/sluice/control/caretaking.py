@@ -11,16 +11,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
 from typing import Protocol
 
 from sluice.actuate import leftovers
 from sluice.actuate.envoy_files import EnvoyFiles
 from sluice.actuate.kubernetes_api import KubernetesApi
-from sluice.control.ports import Clock, FleetKey, World, WorldView
+from sluice.control.enforcing import Enforcing, enforcing
+from sluice.control.ports import Clock, World
 from sluice.control.workers import Overloaded, Workers
 from sluice.model.decision import Receipt
-from sluice.model.fleet import DataPlaneKind, Mode
+from sluice.model.fleet import DataPlaneKind
 
 log = logging.getLogger("sluice.caretaker")
 
@@ -30,9 +30,6 @@ SETTLED_SECONDS = 60.0
 """After a change of the fleets that enforce, when nothing that began before it writes any longer."""
 AGAIN_SECONDS = 300.0
 """How often everything is looked at although no fleet changed: somebody may restore an old object."""
-
-Enforcing = Mapping[DataPlaneKind, frozenset[FleetKey]]
-"""The fleets that enforce, by the data plane that they enforce through."""
 
 
 class Premises(Protocol):
@@ -78,24 +75,6 @@ class Caretaker:
         if not complaint and not lifted:
             self._due = now + (AGAIN_SECONDS if seen == self._seen else SETTLED_SECONDS)
             self._seen = seen
-
-
-def enforcing(view: WorldView) -> Enforcing:
-    """The fleets of ``view`` that enforce; one that cannot be read may enforce anywhere."""
-    unread = frozenset((entry.ref.namespace, entry.ref.name) for entry in view.refusals if _is_fleet(entry.ref.kind))
-    return {
-        kind: unread
-        | {
-            (fleet.metadata.namespace, fleet.metadata.name)
-            for fleet in view.fleets
-            if fleet.spec.mode is Mode.ENFORCE and fleet.spec.data_plane.kind is kind
-        }
-        for kind in DataPlaneKind
-    }
-
-
-def _is_fleet(kind: str) -> bool:
-    return kind == "InferenceFleet"
 
 
 class GatewayPremises:

@@ -107,7 +107,7 @@ class Passes:
         memory = self._memories.pop(key, None)
         await self._observations.forget(key)
         if memory is not None:
-            await self._acting.release(key, memory)
+            await self._acting.release(key, memory, self._world.view())
 
     async def _recall(self, memory: Memory, declared: Declared) -> tuple[Finding, ...]:
         """The first pass after a start: plan and estimates from status, the targets from the data plane.
@@ -190,7 +190,7 @@ class Passes:
         Unless it enforces no longer: leaving Enforce needs no plan.
         """
         if declared.resource.spec.mode is not Mode.ENFORCE:
-            await self._acting.release(declared.key, memory)
+            await self._acting.release(declared.key, memory, declared.view)
         findings = (*declared.findings, *unread)
         await self._tell(
             Account(

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from tests.unit.actuate.fake_server import FakeServer
 from tests.unit.actuate.fleets import fleet, pool, target, workload
 from tests.unit.gate.test_edges import planned
 
 from sluice.actuate import leftovers
 from sluice.actuate.inference_objectives import HEADERS, KINDS, objectives, priorities
-from sluice.actuate.kubernetes_api import Answer
 from sluice.actuate.kubernetes_apply import KubernetesActuator
 from sluice.actuate.port import Order
 from sluice.model.decision import Targets
@@ -71,43 +69,6 @@ def test_there_are_none_where_nothing_orders(given: dict[str, Any]) -> None:
     assert objectives(order(**given)) == ()
 
 
-class FakeServer:
-    """Keeps what is applied; lists it by collection."""
-
-    def __init__(self) -> None:
-        self.objects: dict[str, dict[str, Any]] = {}
-        self.writes = 0
-        self.listed: list[str] = []
-
-    def send(
-        self,
-        method: str,
-        path: str,
-        *,
-        query: Mapping[str, str] | None = None,
-        body: object = None,
-        content_type: str = "",
-    ) -> Answer:
-        if method == "PATCH" and isinstance(body, dict):
-            self.writes += 1
-            kept = copy.deepcopy(body)
-            kept["metadata"] |= {"uid": path, "resourceVersion": str(self.writes)}
-            self.objects[path] = kept
-            return Answer(status=200, document=kept)
-        if method == "DELETE":
-            return Answer(status=200 if self.objects.pop(path, None) else 404)
-        if path in self.objects:
-            return Answer(status=200, document=self.objects[path])
-        if query and "labelSelector" in query:
-            self.listed.append(path)
-            items = [one for place, one in self.objects.items() if place.rpartition("/")[0] == path]
-            return Answer(status=200, document={"items": items})
-        return Answer(status=404)
-
-    def of(self, kind: str) -> dict[str, dict[str, Any]]:
-        return {one["metadata"]["name"]: one for one in self.objects.values() if one["kind"] == kind}
-
-
 def test_they_are_applied_once_follow_the_plan_and_go_with_their_class() -> None:
     server = FakeServer()
     actuator = KubernetesActuator(server)
@@ -115,9 +76,9 @@ def test_they_are_applied_once_follow_the_plan_and_go_with_their_class() -> None
     assert set(server.of("InferenceObjective")) == {"chat", "code", "batch"}
     (rule,) = server.of("HTTPRoute")["chat"]["spec"]["rules"]
     assert {"name": HEADERS["llm-d.ai"], "value": "chat"} in rule["filters"][0]["requestHeaderModifier"]["set"]
-    before = server.writes
+    before = server.version
     actuator.act(order())
-    assert server.writes == before, "what is as desired is not sent"
+    assert server.version == before, "what is as desired is not sent"
     chat_first = Plan.model_validate_json(
         planned(chat={"band": Band.FULL, "index": 9.0}, code={"band": Band.FULL, "index": 3.0}, batch={})
     )

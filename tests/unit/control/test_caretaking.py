@@ -16,7 +16,8 @@ from sluice.actuate.kinds import EXTENSION_POLICY, TRAFFIC_POLICY
 from sluice.actuate.kubernetes_api import Answer
 from sluice.actuate.objects import label_value
 from sluice.api.manifests import parse
-from sluice.control.caretaking import AGAIN_SECONDS, SETTLED_SECONDS, Caretaker, enforcing
+from sluice.control.caretaking import AGAIN_SECONDS, SETTLED_SECONDS, Caretaker
+from sluice.control.enforcing import enforcing
 from sluice.control.ports import Ref, Refusal, World, WorldView
 from sluice.model.decision import Receipt
 from sluice.model.fleet import DataPlaneKind
