@@ -14,7 +14,7 @@ from sluice.control.enforcing import handed_over
 from sluice.control.ports import WorldView
 
 MOVED, STAYING = "decode-heavy", "prefill-heavy"
-ROUTE_REF = {"routeRef": {"name": "theirs", "ruleName": "one"}, "match": None}
+ROUTE_REF: dict[str, Any] = {"routeRef": {"name": "theirs", "ruleName": "one"}, "match": None}
 
 
 def world(mode: str = "Enforce", kind: str = "EnvoyGateway", *, old: bool = True, **moved: Any) -> WorldView:
