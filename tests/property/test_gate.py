@@ -164,12 +164,12 @@ class Driver:
             del self.prefill[request.request_id]
 
     def check(self, before: dict[str, float], effects: Effects) -> None:
-        held: dict[Engine, list[Request]] = {}
+        held: dict[str, list[Request]] = {}  # by name: a replica that returns holds what it held
         for request in self.prefill.values():
             if request.engine is not None:
-                held.setdefault(request.engine, []).append(request)
+                held.setdefault(request.engine.terms.name, []).append(request)
         for account in self.gate.engines.values():
-            mine = held.get(account, [])
+            mine = held.get(account.terms.name, [])
             assert account.unfinished_requests == len(mine), "no budget leaks"
             tokens = sum(one.prompt_tokens for one in mine)
             assert abs(account.unfinished_tokens - tokens) < 1e-6

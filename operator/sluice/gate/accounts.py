@@ -34,18 +34,22 @@ class Accounts:
         self.misplaced = 0
         """Requests that the proxy, by its report, sent to another replica than the one named."""
         self._places = False
+        self._departed: dict[str, Engine] = {}
+        """Replicas that are gone and may return with what they held: a probe that fails, a list that is read anew."""
 
     def take(self, terms: GateTerms, now: float) -> None:
-        """Other engines; one that is gone lives on in the requests that hold it."""
+        """Other engines; one that is gone is kept aside while it holds something, and taken back by its name."""
         self._places = terms.places
         since = now if self.engines else -math.inf  # those that were there before the gate are not new
-        engines = {}
+        known = self._departed | self.engines
+        self.engines = {}
         for replica in terms.engines:
-            engine = self.engines.get(replica.name) or Engine(replica, since=since)
+            engine = known.pop(replica.name, None) or Engine(replica, since=since)
             engine.terms = replica
             engine.ends_reported = self.answers.reported
-            engines[replica.name] = engine
-        self.engines = engines
+            engine.seen_at = max(engine.seen_at, now)
+            self.engines[replica.name] = engine
+        self._departed = known
 
     def start(self, request: Request, engine: Engine | None, now: float, terms: GateTerms) -> None:
         """``request`` goes; without any engine known there is nothing to account for."""
@@ -124,6 +128,8 @@ class Accounts:
         self.answers.prune(now)
         for engine in self.engines.values():
             engine.seen_at = now
+        if self._departed:
+            self._departed = {name: one for name, one in self._departed.items() if one.is_remembered(now)}
 
     def tokens_per_second(self) -> float:
         """The rate of late at which prompts leave the queue, else the law's; 0 where no law says so."""

@@ -137,6 +137,10 @@ class Engine:
             return True
         return reading.kv_usage * capacity + self.kv_promised < KV_SHARE * capacity
 
+    def is_remembered(self, now: float) -> bool:
+        """Whether anything is known of it that would be wrong to forget: prefills, or a reading that still counts."""
+        return self.unfinished_requests > 0 or now - self.read_at <= READING_AGE_SECONDS
+
     def start(self, tokens: float, now: float) -> None:
         """One more prefill of ``tokens``."""
         self.last_start = self.seen_at = now

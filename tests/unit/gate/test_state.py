@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 from tests.unit.gate.worlds import engine, lane, request, terms
 
-from sluice.gate.engines import EngineTerms, Reading
+from sluice.gate.engines import READING_AGE_SECONDS, EngineTerms, Reading
 from sluice.gate.harm import PATIENCE_SECONDS, SETTLE_SECONDS
 from sluice.gate.lanes import NO_ENGINE_SECONDS
 from sluice.gate.request import Freed, Phase, Refused
 from sluice.gate.state import Gate
+from sluice.gate.terms import GateTerms
 from sluice.policy.kernels import Late
 from sluice.policy.orders import BANDS, CAPPED_GATE, EARLIEST_DEADLINE, keeping_promises
 
@@ -220,6 +221,40 @@ def test_a_class_that_is_gone_and_an_engine_that_is_gone_lose_nobody() -> None:
     effects = gate.on_terms(terms(lane("code"), engines=(engine("two"),)), 1.0)
     assert effects.starts == [orphan]
     assert orphan.engine is gate.engines["two"]
+
+
+def test_an_engine_that_was_gone_for_a_moment_still_holds_what_it_held() -> None:
+    def world(*names: str) -> GateTerms:
+        return terms(lane("chat"), engines=tuple(engine(name) for name in names))
+
+    gate = busy()
+    gate.on_reading("one", reading(), 0.5)
+    gate.on_terms(world("two"), 1.0)
+    gate.on_tick(1.1)
+    gate.on_terms(world("one", "two"), 2.0)
+    one = gate.engines["one"]
+    assert (one.unfinished_requests, one.unfinished_tokens, one.is_open(2.0)) == (2, 1200.0, False)
+    for held in list(gate.accounts.in_prefill):
+        gate.on_first_chunk(held, 3.0)
+    assert (one.unfinished_requests, one.unfinished_tokens) == (0, 0.0)
+    assert gate.engines["two"].unfinished_requests == 0
+
+
+@pytest.mark.parametrize(
+    ("away", "known"),
+    [
+        pytest.param(READING_AGE_SECONDS - 0.1, True, id="while its last reading counts"),
+        pytest.param(READING_AGE_SECONDS + 0.1, False, id="no longer"),
+    ],
+)
+def test_an_engine_that_held_no_prefill_is_remembered_for_a_while(away: float, known: bool) -> None:
+    both, other = (engine("one"), engine("two")), (engine("two"),)
+    gate = Gate(terms(lane("chat"), engines=both))
+    gate.on_reading("one", reading(waiting=9.0), 0.0)
+    gate.on_terms(terms(lane("chat"), engines=other), 0.0)
+    gate.on_tick(away)
+    gate.on_terms(terms(lane("chat"), engines=both), away)
+    assert (gate.engines["one"].reading is not None) is known
 
 
 def test_shadow_holds_nothing_and_counts_what_it_would_have_held() -> None:
