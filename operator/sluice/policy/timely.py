@@ -7,11 +7,14 @@ a request takes of each. Value over cost is a class's *worth*.
 
 Walk all classes from the worthiest down, as long as what waits in them can still be started
 in time beside all that comes to them (a Moore-Hodgson test by lanes; a worthier class counts
-also while nothing of it waits, or one that is rationed would slip in between). Among the
+also while nothing of it waits, or one that is rationed would slip in between). The walk also
+ends at a class that is rationed whatever luck brings: what one of it gains by going first
+another of it loses, and the worthier wait meanwhile, some of them until they leave. Among the
 classes walked so far the worthiest goes first, but for one whose promise would be in danger
 by the time its turn comes: that goes at once, the earliest first. What the walk did not
-reach waits for what it did. A class with a guaranteed share goes before all others while it
-holds credit. Of what has lost its promise goes first what is least in the way.
+reach waits for what it did. A class with a guaranteed share goes before all others once its
+credit is nearly full: until then its turn may still come by itself. Of what has lost its
+promise goes first what is least in the way.
 """
 
 from __future__ import annotations
@@ -24,6 +27,17 @@ from sluice.policy.compiled import compiled, inner
 
 LEAST_PRICE = 0.02
 """Of a resource that is not scarce: it can become so, and prices move by factors."""
+
+LUCK = 4.0
+"""Standard deviations of what comes within the horizon: more than these above capacity, and a class is rationed.
+
+Of prompts of some thousand tokens these are half of capacity on two engines, an eighth on 32: a small
+fleet has lulls in which less worthy ones would start instead, a large one has none.
+"""
+SCATTER = 2.0
+"""Second moment of a request's cost over its mean squared: lengths scatter as widely as they are long."""
+NEARLY_FULL = 0.8
+"""Share of its credit's depth from which a guaranteed class goes before all; the rest is not to be lost."""
 
 
 @compiled
@@ -130,12 +144,14 @@ def _fits(rule: Any, lanes: Any, i: int, now: float) -> bool:
 
 
 @inner
-def _owed(lanes: Any) -> int:
+def _owed(rule: Any, lanes: Any) -> int:
     """The lane whose guaranteed share is most overdue; -1: none."""
     best, longest = -1, 0.0
     for i in range(len(lanes)):
         lane = lanes[i]
-        if lane.waiting > 0 and lane.floor > 0.0 and lane.credit >= 1.0 and lane.credit / lane.floor > longest:
+        if lane.waiting <= 0 or lane.floor <= 0.0 or lane.credit / lane.floor <= longest:
+            continue
+        if lane.credit >= max(1.0, NEARLY_FULL * rule.credit_seconds * lane.floor):
             best, longest = i, lane.credit / lane.floor
     return best
 
@@ -160,7 +176,7 @@ def _worthiest(lanes: Any, least_waiting: int) -> int:
 def choose_timely(rule: Any, lanes: Any, now: float) -> int:
     """The lane whose live head starts next; -1: nobody waits."""
     _appraise(rule, lanes)
-    owed = _owed(lanes)
+    owed = _owed(rule, lanes)
     if owed >= 0:
         return owed
     first, unwalked = _worthiest(lanes, 1), 0
@@ -168,12 +184,15 @@ def choose_timely(rule: Any, lanes: Any, now: float) -> int:
         unwalked += lanes[i].waiting > 0
     if unwalked <= 1:
         return first
-    urgent, ahead = -1, 0.0
+    urgent, ahead, load, variance = -1, 0.0, 0.0, 0.0
     while unwalked > 0:
         i = _worthiest(lanes, 0)
-        if not _fits(rule, lanes, i, now):
-            break
         lane = lanes[i]
+        cost = _cost(rule, lane) / rule.engines
+        load += lane.arrivals * cost
+        variance += SCATTER * lane.arrivals * cost * cost / rule.horizon
+        if load > 1.0 + LUCK * np.sqrt(variance) or not _fits(rule, lanes, i, now):
+            break
         lane.kept = 1
         if lane.waiting <= 0:
             continue

@@ -72,17 +72,29 @@ CASES = {
         view(*ENDANGERED, lanes=(CHAT, LONG, replace(CHAT, name="best", value=9.0, promise_seconds=0.4, rate=9.0))),
         "chat@9.9",
     ),
+    "nor where its class is rationed whatever luck brings": (
+        view(*ENDANGERED, lanes=(CHAT, replace(LONG, arrival_rate=20.0))),
+        "chat@9.9",
+    ),
+    "but where its class may do by luck": (
+        view(*ENDANGERED, lanes=(CHAT, replace(LONG, arrival_rate=9.0))),
+        "long@8.1",
+    ),
     "a lane without a promise is never in danger": (
         view(*ENDANGERED, lanes=(CHAT, replace(LONG, promise_seconds=math.inf))),
         "chat@9.9",
     ),
-    "a guarantee with credit goes before worth": (
-        view(*FRESH, lanes=(CHAT, replace(LONG, floor_rate=1.0)), credit=(0.0, 1.0)),
+    "a guarantee whose credit is nearly full goes before worth": (
+        view(*FRESH, lanes=(CHAT, replace(LONG, floor_rate=1.0)), credit=(0.0, 4.0)),
         "long@9.8",
     ),
-    "and without credit after it": (
-        view(*FRESH, lanes=(CHAT, replace(LONG, floor_rate=1.0)), credit=(0.0, 0.5)),
+    "and with less it may still come to its turn": (
+        view(*FRESH, lanes=(CHAT, replace(LONG, floor_rate=1.0)), credit=(0.0, 3.9)),
         "chat@9.9",
+    ),
+    "a guarantee of less than one request in the credit's depth goes first with one": (
+        view(*FRESH, lanes=(CHAT, replace(LONG, floor_rate=0.1)), credit=(0.0, 1.0)),
+        "long@9.8",
     ),
     "a lower tier goes first whatever it is worth": (view(*FRESH, lanes=(replace(CHAT, tier=1), LONG)), "long@9.8"),
     "what can keep its promise goes before what cannot": (view(("chat", 1.0), ("long", 9.8)), "long@9.8"),
