@@ -17,7 +17,7 @@ from pathlib import Path
 
 from sluice.actuate import envoy_config
 from sluice.actuate.atomic_file import replace_text, text_at
-from sluice.actuate.envoy_opening import opened_routes, opened_runtime
+from sluice.actuate.envoy_opening import has_breakers, opened_routes, opened_runtime
 from sluice.actuate.envoy_terms import Response
 from sluice.actuate.objects import Document
 from sluice.actuate.order import has_limits, steps, without_limits
@@ -94,11 +94,14 @@ class EnvoyFiles:
         Nobody is left to declare it, so the files themselves are all there is to go by.
         """
         try:
-            if self._fleet() in living or (targets := self._kept()) is None or not has_limits(targets):
+            if self._fleet() in living or (targets := self._kept()) is None:
+                return Receipt()
+            runtime = json.loads(text_at(self._root / LIMITS) or "")
+            if not has_limits(targets) and not has_breakers(runtime):
                 return Receipt()
             opened = {
                 "rds.json": _text(opened_routes(json.loads(text_at(self._root / "rds.json") or ""))),
-                LIMITS: _text(opened_runtime(json.loads(text_at(self._root / LIMITS) or ""))),
+                LIMITS: _text(opened_runtime(runtime)),
                 KEPT_TARGETS: targets_to_json(without_limits(targets)),
             }
             return Receipt(

@@ -8,8 +8,8 @@ from typing import Any
 from sluice.actuate.envoy_terms import LIMITER, discovery
 from sluice.actuate.objects import Document
 
-BREAKER = ("circuit_breakers.", ".default.max_requests")
-"""How the runtime key of an in-flight limit begins and ends."""
+BREAKERS = ("circuit_breakers.",), (".default.max_requests", ".default.max_connections")
+"""How the runtime keys of in-flight limits and of the gate's fence begin and end."""
 
 
 def opened_routes(document: Document) -> Document:
@@ -26,13 +26,18 @@ def opened_routes(document: Document) -> Document:
 
 
 def opened_runtime(document: Document) -> Document:
-    """``runtime/limits.json`` without the keys of in-flight limits: the clusters' own thresholds do not bind."""
+    """``runtime/limits.json`` without the keys of limits and fences: the clusters' own thresholds do not bind."""
     layers: list[Document] = copy.deepcopy(document["resources"])
     for layer in layers:
         layer["layer"] = {key: value for key, value in layer.get("layer", {}).items() if not _is_breaker(key)}
     return discovery(layers)
 
 
+def has_breakers(document: Document) -> bool:
+    """Whether ``runtime/limits.json`` has any such key: the gate's fence is none of the targets that were ordered."""
+    return any(_is_breaker(key) for layer in document["resources"] for key in layer.get("layer", {}))
+
+
 def _is_breaker(key: str) -> bool:
-    beginning, end = BREAKER
-    return key.startswith(beginning) and key.endswith(end)
+    beginnings, ends = BREAKERS
+    return key.startswith(beginnings) and key.endswith(ends)

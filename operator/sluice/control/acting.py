@@ -1,7 +1,7 @@
 """The third step of a pass: write what the fleet's mode asks for, or preview it.
 
 Enforce writes the decision's targets, or holds what is in force. Leaving Enforce opens
-limits once, takes objectives away, and keeps weights. Advise shows what Enforce would change.
+limits once, takes gate, fence and objectives away, and keeps weights. Advise shows what Enforce would change.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Acting:
             if targets is None:
                 return None, ""
             return await self._write(_order(gathered, decision, targets), memory), ""
-        if memory.in_force is not None and (has_limits(memory.in_force) or _has_ranked(memory)):
+        if memory.in_force is not None and (has_limits(memory.in_force) or _holds_more(memory)):
             opened = without_limits(_present(memory.in_force, gathered))
             return await self._write(_let_go(_order(gathered, decision, opened)), memory), ""
         if fleet.mode is Mode.ADVISE and decision.targets is not None:
@@ -65,7 +65,7 @@ class Acting:
         Not those of classes that are another fleet's by now: what stands of them is not ours to write.
         """
         _has_caught_up(memory)
-        if memory.ordered is None or not (has_limits(memory.ordered.targets) or _has_ranked(memory)):
+        if memory.ordered is None or not (has_limits(memory.ordered.targets) or _holds_more(memory)):
             return
         order = _let_go(_without(memory.ordered, moved_away(view, key)))
         order = replace(order, targets=without_limits(order.targets), handed_over=handed_over(view, key))
@@ -177,20 +177,26 @@ def _order(gathered: Gathered, decision: Decision, targets: Targets) -> Order:
     )
 
 
-def _has_ranked(memory: Memory) -> bool:
-    """Whether the last order made objectives, which put some classes before others."""
-    return memory.ordered is not None and memory.ordered.fleet.data_plane.objective_group is not None
+def _holds_more(memory: Memory) -> bool:
+    """Whether the last order put more in the way than limits: a gate, its fence, objectives."""
+    ordered = memory.ordered
+    return ordered is not None and _let_go(ordered).fleet.data_plane != ordered.fleet.data_plane
 
 
 def _let_go(order: Order) -> Order:
-    """The same with no gate on the way and no objectives, where objects put them there.
+    """The same with nothing in the way but limits.
 
-    In Envoy's files the gate is part of the bootstrap.
+    In Envoy's files the gate is part of the bootstrap: it stays, by its own word holds nothing, and loses its fence.
     """
     plane = order.fleet.data_plane
-    if plane.kind is not DataPlaneKind.ENVOY_GATEWAY:
-        return order
-    free = replace(plane, gate=GateUse.DISABLED, objective_group=None)
+    match plane.kind:
+        case DataPlaneKind.ENVOY_GATEWAY:
+            # No placement either: without the gate nobody takes out what clients write into its header.
+            free = replace(plane, gate=GateUse.DISABLED, gate_places=False, objective_group=None)
+        case DataPlaneKind.ENVOY_FILES if plane.gate is GateUse.ENABLED:
+            free = replace(plane, gate=GateUse.SHADOW)
+        case _:
+            return order
     return replace(order, fleet=replace(order.fleet, data_plane=free))
 
 

@@ -13,7 +13,7 @@ from tests.unit.actuate.fleets import fleet, order, pool, routed, target, worklo
 from sluice.actuate.envoy_files import EnvoyFiles
 from sluice.actuate.port import Order
 from sluice.model.decision import Receipt
-from sluice.model.fleet import DataPlaneKind, Endpoint, HeaderMatch, TrafficMatch
+from sluice.model.fleet import DataPlaneKind, Endpoint, GateUse, HeaderMatch, TrafficMatch
 from sluice.model.reasons import Reason
 from sluice.model.signal import Source
 from sluice.model.snapshot import PoolSupply
@@ -193,6 +193,17 @@ def test_files_of_a_fleet_that_is_gone_are_opened_and_nothing_else_of_them_chang
     other.act(order(KIND, *((one, target(one.name)) for one, _ in pairs)))
     reference = [(tmp_path / "other" / name).read_text() for name in (ROUTES, RUNTIME)]
     assert [text.replace(str(tmp_path / "other"), str(tmp_path)) for text in reference] == list(opened)
+
+
+def test_the_gates_fence_goes_with_its_fleet_though_no_target_limits(tmp_path: Path) -> None:
+    gated = fleet(KIND)
+    gated = replace(gated, data_plane=replace(gated.data_plane, gate=GateUse.ENABLED, gate_address="127.0.0.1:9002"))
+    actuator = EnvoyFiles(tmp_path)
+    actuator.act(order(KIND, (workload(), target()), fleet=gated))
+    assert "max_connections" in (tmp_path / RUNTIME).read_text()
+    assert RUNTIME in actuator.open_unless(frozenset()).written
+    assert "max_connections" not in (tmp_path / RUNTIME).read_text()
+    assert actuator.open_unless(frozenset()) == Receipt(), "once is enough"
 
 
 @pytest.mark.parametrize("damage", ["", "[]", '{"resources": 3}'])

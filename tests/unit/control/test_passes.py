@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from tests.control.fleets import fleet, two_classes
@@ -12,7 +13,7 @@ from tests.unit.control.pass_world import HEAVY, KEY, Here, Start, view
 
 from sluice.actuate.order import has_limits
 from sluice.control.ports import Ref, WorldView
-from sluice.model.fleet import DataPlaneKind
+from sluice.model.fleet import DataPlaneKind, GateUse
 
 
 async def test_a_rationed_class_is_limited_and_settles(started: Start) -> None:
@@ -67,6 +68,38 @@ async def test_leaving_enforce_takes_objectives_away(started: Start, limit: str)
     orders = len(here.orders)
     await operator.run(4)
     assert [order.fleet.data_plane.objective_group for order in here.orders[orders:]] == [None]
+
+
+@pytest.mark.parametrize("limit", ["Rate", "None"])
+@pytest.mark.parametrize(
+    ("plane", "left"),
+    [
+        pytest.param({"kind": "EnvoyGateway", "gate": "Enabled", "placement": "Gate"}, GateUse.DISABLED, id="objects"),
+        pytest.param({"kind": "EnvoyGateway", "gate": "Shadow"}, GateUse.DISABLED, id="a shadow is in the way too"),
+        pytest.param(
+            {"kind": "EnvoyFiles", "gate": "Enabled", "gateAddress": "127.0.0.1:9002", "listenerPort": 10080},
+            GateUse.SHADOW,
+            id="in the files it is part of the bootstrap, and loses its fence",
+        ),
+    ],
+)
+@pytest.mark.parametrize("leave", ["Observe", "gone"])
+async def test_leaving_enforce_takes_the_gate_away(
+    started: Start, limit: str, plane: dict[str, Any], left: GateUse, leave: str
+) -> None:
+    def gated(mode: str) -> WorldView:
+        edge: dict[str, Any] = {"gatewayRef": {"name": "gateway"}} if plane["kind"] == "EnvoyGateway" else {}
+        return view(mode, dataPlane={**plane, "limit": limit}, **edge)
+
+    here = Here(gated("Enforce"))
+    operator = started(here)
+    await operator.run(5)
+    orders = len(here.orders)
+    here.shown = replace(here.shown, fleets=()) if leave == "gone" else gated(leave)
+    await operator.run(4)
+    (order,) = here.orders[orders:]
+    assert order.fleet.data_plane.gate is left
+    assert not order.fleet.data_plane.gate_places
 
 
 async def test_an_edit_under_way_is_planned_in_the_same_pass(started: Start) -> None:
