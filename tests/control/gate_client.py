@@ -11,12 +11,18 @@ from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from tests.controlplane.admin import Admin
 from tests.controlplane.cluster import wait_until
 from tests.controlplane.envoy_gateway import LISTENER_PORT
 
 from sluice.model.gate import ENDPOINT_HEADER, PLAN_HEADER
 
+REPLICA_ADDRESSES = ("10.244.0.2", "10.244.0.3")
+"""EndpointSlices refuse loopback addresses; these are made local to the scenario's namespace."""
 REPLICA_PORT = 9101
+SERVICE_PORT = 8000
+REPLICAS = "replica"
+"""The Service, and the label of its Pods."""
 GATE_HTTP_PORT = 9003
 PROMPT = b"word" * 600
 NO_HEADERS: Mapping[str, str] = {}
@@ -26,8 +32,8 @@ Sent = Future[int]
 class Replica:
     """Holds every prompt until it is let go."""
 
-    def __init__(self, port: int = REPLICA_PORT) -> None:
-        self.address = f"127.0.0.1:{port}"
+    def __init__(self, ip: str = REPLICA_ADDRESSES[0]) -> None:
+        self.address = f"{ip}:{REPLICA_PORT}"
         self.arrived: list[str] = []
         self.plans: set[str] = set()
         self.named: list[str] = []
@@ -60,7 +66,7 @@ class Replica:
             def log_message(self, *_: object) -> None:
                 """Say nothing."""
 
-        server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+        server = ThreadingHTTPServer((ip, REPLICA_PORT), Handler)
         server.daemon_threads = True
         threading.Thread(target=server.serve_forever, daemon=True).start()
 
@@ -78,14 +84,32 @@ class Replica:
         self.most = 0
 
 
-def backend(*ports: int) -> dict[str, Any]:
-    """The replicas as Envoy Gateway is told of them: its Backends take loopback addresses, EndpointSlices do not."""
-    endpoints = [{"ip": {"address": "127.0.0.1", "port": port}} for port in ports]
+def run_pods(admin: Admin, *addresses: str) -> None:
+    """Ready Pods at ``addresses``, and the Service's slice of them: what kubelet and controllers would write."""
+    for number, address in enumerate(addresses):
+        name, port = f"{REPLICAS}-{number}", {"containerPort": REPLICA_PORT}
+        metadata = {"name": name, "labels": {"app": REPLICAS}}
+        spec = {"containers": [{"name": "engine", "image": "engine", "ports": [port]}]}
+        admin.apply({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
+        status = {"podIP": address, "podIPs": [{"ip": address}], "conditions": [{"type": "Ready", "status": "True"}]}
+        admin.edit_status("Pod", name, {"status": status})
+    admin.apply(endpoint_slice(REPLICAS, REPLICA_PORT, *addresses))
+
+
+def service(name: str, port: Mapping[str, Any]) -> dict[str, Any]:
+    """A Service of one port; who stands behind it is told by its slice."""
+    return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": {"ports": [dict(port)]}}
+
+
+def endpoint_slice(name: str, port: int, *addresses: str, port_name: str = "") -> dict[str, Any]:
+    """The one slice of the Service of that name."""
     return {
-        "apiVersion": "gateway.envoyproxy.io/v1alpha1",
-        "kind": "Backend",
-        "metadata": {"name": "replica"},
-        "spec": {"endpoints": endpoints},
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "addressType": "IPv4",
+        "metadata": {"name": name, "labels": {"kubernetes.io/service-name": name}},
+        "ports": [{"name": port_name, "port": port, "protocol": "TCP"}],
+        "endpoints": [{"addresses": [address], "conditions": {"ready": True}} for address in addresses],
     }
 
 

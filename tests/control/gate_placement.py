@@ -8,13 +8,12 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from tests.control.gate_client import REPLICA_PORT, Replica, ask, backend, gated, metrics, send
+from tests.control.gate_client import REPLICA_ADDRESSES, Replica, ask, gated, metrics, run_pods, send
 from tests.controlplane.admin import Admin
 from tests.controlplane.cluster import wait_until
 from tests.controlplane.envoy_gateway import ADMIN_PORT
 from tests.controlplane.operator_process import OperatorProcess
 
-PORTS = (REPLICA_PORT, REPLICA_PORT + 1)
 ALONE = 12
 """Requests that find everything idle: the gate names one replica for all of them, a balancer spreads them."""
 TOGETHER = 4
@@ -25,18 +24,16 @@ def place(
     admin: Admin, first: Replica, operator: OperatorProcess, start_gate: Callable[[str], object]
 ) -> dict[str, Any]:
     """A second replica, and the gate chooses."""
-    second = Replica(PORTS[1])
-    pool = admin.get("InferenceFleet", "fleet")["spec"]["pools"][0]
-    pool["endpoints"] = [{"address": "127.0.0.1", "port": port} for port in PORTS]
-    admin.edit("InferenceFleet", "fleet", {"spec": {"pools": [pool], "dataPlane": {"placement": "Gate"}}})
-    admin.apply(backend(*PORTS))
+    second = Replica(REPLICA_ADDRESSES[1])
+    run_pods(admin, *REPLICA_ADDRESSES)
+    admin.edit("InferenceFleet", "fleet", {"spec": {"dataPlane": {"placement": "Gate"}}})
     operator.start()
     start_gate("third gate")
     for one in (first, second):
         one.let_go()
     wait_until(lambda: follows("full"), "Envoy follows the gate's choice", timeout_seconds=60)
     wait_until(gated, "requests are gated", timeout_seconds=90)
-    wait_until(lambda: engines() == len(PORTS), "the gate knows both replicas", timeout_seconds=60)
+    wait_until(lambda: engines() == len(REPLICA_ADDRESSES), "the gate knows both replicas", timeout_seconds=60)
     for one in (first, second):
         one.hold()
         one.let_go(ALONE)

@@ -1,7 +1,7 @@
 """What ``test_gate_behind_envoy_gateway`` runs inside namespaces of its own; prints what it saw as JSON.
 
-One replica whose prefills the scenario ends one by one, two classes, and the whole chain
-between: the operator plans and writes routes and policies, Envoy Gateway makes Envoy call the
+One replica, a Pod of its own address, whose prefills the scenario ends one by one; two classes; and
+the whole chain between: the operator plans and writes routes and policies, Envoy Gateway makes Envoy call the
 gate, the gate follows plan and classes on the API server.
 """
 
@@ -17,7 +17,22 @@ from typing import Any
 
 from tests.control import gate_outages, gate_placement, gate_signals
 from tests.control.fleets import PROFILE, fleet, workload
-from tests.control.gate_client import GATE_HTTP_PORT, REPLICA_PORT, Replica, ask, backend, gated, metrics, planned, send
+from tests.control.gate_client import (
+    GATE_HTTP_PORT,
+    REPLICA_ADDRESSES,
+    REPLICA_PORT,
+    REPLICAS,
+    SERVICE_PORT,
+    Replica,
+    ask,
+    endpoint_slice,
+    gated,
+    metrics,
+    planned,
+    run_pods,
+    send,
+    service,
+)
 from tests.controlplane.admin import Admin
 from tests.controlplane.cluster import ControlPlane, wait_until
 from tests.controlplane.crds import gateway_definitions, install
@@ -28,7 +43,7 @@ from sluice.model.gate import GATE_PORT, gate_service
 
 ROOT = Path(__file__).resolve().parents[2]
 ADDRESS = "10.244.0.1"
-"""EndpointSlices refuse loopback addresses; this one is made local to the namespace."""
+"""The gate's; the whole range is made local to the namespace."""
 CLIENTS = 200
 
 
@@ -49,6 +64,7 @@ def main(folder: Path) -> None:
         gateway.start(admin)
         for document in declarations():
             admin.apply(document)
+        run_pods(admin, REPLICA_ADDRESSES[0])
         gate_signals.report_ends(admin)
 
         # The gate first: what finds none there passes, which the scenario's order would show.
@@ -95,28 +111,17 @@ def gate_command(kubeconfig: Path) -> list[str]:
 
 def declarations() -> list[dict[str, Any]]:
     """One pool of one replica behind the gate, and the paper's pair of classes."""
-    pool = fleet()["spec"]["pools"][0] | {
-        "endpoints": [{"address": "127.0.0.1", "port": REPLICA_PORT}],
-        "backendRef": {"group": "gateway.envoyproxy.io", "kind": "Backend", "name": "replica"},
+    pool = {name: value for name, value in fleet()["spec"]["pools"][0].items() if name != "endpoints"}
+    pool |= {
+        "podSelector": {"matchLabels": {"app": REPLICAS}},
+        "backendRef": {"name": REPLICAS, "port": SERVICE_PORT},
         "decodePlacement": "SameReplica",
     }
     name = gate_service("fleet")
     return [
-        backend(REPLICA_PORT),
-        {
-            "apiVersion": "v1",
-            "kind": "Service",
-            "metadata": {"name": name},
-            "spec": {"ports": [{"name": "grpc", "port": GATE_PORT, "appProtocol": "kubernetes.io/h2c"}]},
-        },
-        {
-            "apiVersion": "discovery.k8s.io/v1",
-            "kind": "EndpointSlice",
-            "addressType": "IPv4",
-            "metadata": {"name": name, "labels": {"kubernetes.io/service-name": name}},
-            "ports": [{"name": "grpc", "port": GATE_PORT, "protocol": "TCP"}],
-            "endpoints": [{"addresses": [ADDRESS], "conditions": {"ready": True}}],
-        },
+        service(REPLICAS, {"port": SERVICE_PORT, "targetPort": REPLICA_PORT}),
+        service(name, {"name": "grpc", "port": GATE_PORT, "appProtocol": "kubernetes.io/h2c"}),
+        endpoint_slice(name, GATE_PORT, ADDRESS, port_name="grpc"),
         dict(PROFILE),
         fleet(pools=[pool], dataPlane={"kind": "EnvoyGateway", "gate": "Enabled"}),
         workload("rationed", 300, 1000, patienceMilliseconds=60_000),

@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 from tests.contract.test_claims import ISSUER, SECRET, encoded, token
 from tests.control.fleets import workload
-from tests.control.gate_client import Replica, Sent, ask, asked, metrics, seen
+from tests.control.gate_client import REPLICAS, SERVICE_PORT, Replica, Sent, ask, asked, metrics, seen
 from tests.controlplane.admin import Admin
 from tests.controlplane.cluster import wait_until
 from tests.controlplane.envoy_gateway import NAMESPACE
@@ -250,7 +250,7 @@ def _is_told(name: str) -> bool:
 
 def shared_route() -> dict[str, Any]:
     """A user's HTTPRoute; the first of its rules is nobody's."""
-    backend = {"group": "gateway.envoyproxy.io", "kind": "Backend", "name": "replica", "weight": 1}
+    backend = {"name": REPLICAS, "port": SERVICE_PORT, "weight": 1}
     rules = [
         {
             "name": name,

@@ -1,4 +1,8 @@
-"""End to end: operator, real API server, real Envoy Gateway, real Envoy, and the gate between."""
+"""End to end: operator, real API server, real Envoy Gateway, real Envoy, and the gate between.
+
+Replicas are Pods with addresses of their own behind a Service; what kubelet and controllers would
+write of them is written by the scenario, and simulated replicas listen at their addresses.
+"""
 
 from __future__ import annotations
 
