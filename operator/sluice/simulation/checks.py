@@ -11,8 +11,9 @@ from sluice.model.law import IterationLaw
 from sluice.simulation.catalogue import NETWORK
 from sluice.simulation.closed_forms import erlang_a, erlang_c_wait, fluid_wait
 from sluice.simulation.instances import PAPER_8B
+from sluice.simulation.jobs import Runner
 from sluice.simulation.measure import Interval, interval_of
-from sluice.simulation.network import Trial, run_trial
+from sluice.simulation.network import Trial
 from sluice.simulation.regime import Fidelity, Guidance
 from sluice.simulation.run import Replicas, Setup, simulate
 from sluice.simulation.workload import ClassLoad, Constant, Exponential, generate
@@ -104,23 +105,22 @@ def abandonment_checks(horizon: float = 10_000.0) -> tuple[Check, Check]:
     )
 
 
-def bound_checks(replicas: int = 500, seeds: range = range(1, 5)) -> tuple[Check, Check, Check]:
+def bound_checks(run: Runner, replicas: int = 500, seeds: range = range(1, 5)) -> tuple[Check, Check, Check]:
     """The paper's instance under the index gate: value beside R*, occupancy beside x*, wait beside the fluid's."""
     regime = NETWORK["XI-WSP"]
-    results = [
-        run_trial(
-            Trial(
-                instance=PAPER_8B,
-                replicas=replicas,
-                regime=regime,
-                horizon_seconds=1200.0,
-                warmup_seconds=400.0,
-                seed=seed,
-                index=PAPER_8B.token_row_index(),
-            )
+    trials = [
+        Trial(
+            instance=PAPER_8B,
+            replicas=replicas,
+            regime=regime,
+            horizon_seconds=1200.0,
+            warmup_seconds=400.0,
+            seed=seed,
+            index=PAPER_8B.token_row_index(),
         )
         for seed in seeds
     ]
+    results = run(trials)
     plan = results[0].plan
     first, second = plan.classes[0], PAPER_8B.classes[0]
     wait = fluid_wait(first.arrival_rate, first.admitted_rate, second.abandonment_rate)
@@ -146,6 +146,6 @@ def bound_checks(replicas: int = 500, seeds: range = range(1, 5)) -> tuple[Check
     )
 
 
-def all_checks() -> tuple[Check, ...]:
+def all_checks(run: Runner) -> tuple[Check, ...]:
     """Every check, quick enough for a test."""
-    return (delay_check(), *abandonment_checks(), *bound_checks())
+    return (delay_check(), *abandonment_checks(), *bound_checks(run))

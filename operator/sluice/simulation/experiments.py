@@ -17,16 +17,12 @@ from sluice.simulation.catalogue import NETWORK
 from sluice.simulation.claims import Chart, Claim, Line, Table, verdict_of
 from sluice.simulation.instances import PAPER_8B, random_instance
 from sluice.simulation.measure import interval_of
-from sluice.simulation.network import Trial, TrialResult, run_trial, solved
+from sluice.simulation.network import Trial, TrialResult, solved
 from sluice.simulation.published import base_agreement, first_come_by_formula, panel_agreement
 
 Floats = NDArray[np.float64]
 Runner = Callable[[Sequence[Trial]], list[TrialResult]]
-
-
-def run_here(trials: Sequence[Trial]) -> list[TrialResult]:
-    """Run trials one after the other in this process."""
-    return [run_trial(trial) for trial in trials]
+"""How trials are run; ``jobs.Runner`` is one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +45,8 @@ class Scale:
     token_seeds: int
     goal_instances: tuple[tuple[int, int], ...]
     """(replicas, instances per number of classes) of the default order's panels."""
+    goal_fill_ups: float
+    """Mean decoding times of the slowest class that its warm-ups last at least."""
     side_instances: int
     side_replicas: int
     """The same for floors and for two binding rows."""
@@ -68,6 +66,7 @@ QUICK = Scale(
     gap_seeds=4,
     token_seeds=5,
     goal_instances=((20, 64),),
+    goal_fill_ups=0.0,
     side_instances=8,
     side_replicas=20,
     goal_seeds=1,
@@ -76,7 +75,7 @@ FULL = Scale(
     sizes=(5, 20, 50, 200, 500, 2000, 6000),
     seeds=10,
     horizon_seconds=2400.0,
-    instances=100,
+    instances=50,
     panel_classes=(2, 4, 8),
     panel_sizes=(20, 100, 500),
     large=500,
@@ -85,26 +84,32 @@ FULL = Scale(
     gap_seeds=20,
     token_seeds=20,
     goal_instances=((20, 100), (100, 100), (500, 100)),
+    goal_fill_ups=4.0,
     side_instances=30,
     side_replicas=100,
     goal_seeds=2,
 )
 
+SHORTEST = 0.25
+"""Of the scale's horizon, for the largest fleets: answers last half a minute, and memory grows with requests."""
 CONVERGING = ("GG-SP", "HG-SP", "CG-SP", "GG-WSP", "GI-WSP", "XI-WSP", "FI-WSP")
 PANEL = ("FI-WSP", "GI-WSP", "FG-SP", "GF-WSP", "GG-SP", "GG-WSP", "QG-WSP", "XI-WSP", "XG-WSP")
+PANEL_SECONDS = 900.0
+"""Horizon of the baselines at either scale: what they differ by is many times what filling up costs."""
 EXPECTED_VALUES = ((Charging.BUNDLED, 297.716190347), (Charging.SEPARATE, 298.597982955))
 """Model page section 2.4."""
 
 
 def paper_trial(regime: str, n: int, seed: int, scale: Scale) -> Trial:
-    """The paper's instance; small fleets run longer so that every point has requests enough."""
-    horizon = scale.horizon_seconds * max(1.0, min(6.0, 60.0 / n))
+    """The paper's instance; small fleets run longer and large ones shorter: every point has requests enough."""
+    longer, shorter = max(1.0, min(6.0, 60.0 / n)), max(SHORTEST, min(1.0, 500.0 / n))
+    horizon = scale.horizon_seconds * longer * shorter
     return Trial(
         instance=PAPER_8B,
         replicas=n,
         regime=NETWORK[regime],
         horizon_seconds=horizon,
-        warmup_seconds=scale.horizon_seconds / 3,
+        warmup_seconds=scale.horizon_seconds * shorter / 3,
         seed=seed,
         index=PAPER_8B.token_row_index(),
     )
@@ -190,6 +195,7 @@ def _instance_seeds(classes: int, scale: Scale) -> range:
 def panel_trials(classes: int, replicas: int, scale: Scale, names: Iterable[str]) -> list[Trial]:
     """Random instances under every regime, with common random numbers."""
     trials = []
+    horizon = min(PANEL_SECONDS, scale.horizon_seconds)
     for number, drawn in enumerate(_instance_seeds(classes, scale)):
         instance = random_instance(drawn, classes)
         trials += [
@@ -197,8 +203,8 @@ def panel_trials(classes: int, replicas: int, scale: Scale, names: Iterable[str]
                 instance=instance,
                 replicas=replicas,
                 regime=NETWORK[name],
-                horizon_seconds=scale.horizon_seconds,
-                warmup_seconds=scale.horizon_seconds / 3,
+                horizon_seconds=horizon,
+                warmup_seconds=horizon / 3,
                 seed=number + 1,
                 index=instance.token_row_index(),
             )

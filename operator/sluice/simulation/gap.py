@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +21,7 @@ from sluice.simulation.actuated import Informed
 from sluice.simulation.claims import Claim, Table, verdict_of
 from sluice.simulation.comparison import compare
 from sluice.simulation.gate_panel import FIRST_SEED, TRAFFIC, scenario_of
+from sluice.simulation.jobs import Runner
 from sluice.simulation.measure import Interval, interval_of
 
 Floats = NDArray[np.float64]
@@ -33,18 +36,64 @@ JUDGED_SEEDS = 24
 """For the claim: two of the policies, where the causes take fifteen."""
 
 
-def gap_to_the_ideal(seeds: int, horizon_seconds: float) -> tuple[Claim, ...]:
+SECONDS_PER_POLICY_SECOND = 6e-4
+"""Processor time of a policy's run, by rule of thumb, per second of its horizon."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeedRun:
+    """Some policies, each beside its ideal, on the requests of one seed."""
+
+    traffic: str
+    load: float
+    seed: int
+    horizon_seconds: float
+    names: tuple[str, ...]
+
+    @property
+    def cost_seconds(self) -> float:
+        """Processor time by rule of thumb."""
+        return SECONDS_PER_POLICY_SECOND * self.horizon_seconds * len(self.names)
+
+    def run(self) -> dict[str, tuple[float, float]]:
+        """Value and good value by policy, percent of R*."""
+        comparison = compare(scenario_of(self.traffic, self.load, self.seed, self.horizon_seconds), self.names)
+        bound = comparison.plan.value_per_second / 100.0
+        totals = {entry.measure.regime: entry.measure.total for entry in comparison.entries}
+        return {
+            name: (total.value_per_second.mean / bound, total.good_value_per_second.mean / bound)
+            for name, total in totals.items()
+        }
+
+    def written(self, result: dict[str, tuple[float, float]]) -> object:
+        """Numbers as they are."""
+        return result
+
+    def read(self, written: Any) -> dict[str, tuple[float, float]]:
+        """The same again."""
+        return {name: (value, good) for name, (value, good) in written.items()}
+
+
+def gap_to_the_ideal(seeds: int, horizon_seconds: float, run: Runner) -> tuple[Claim, ...]:
     """The gap by kind of limit, traffic and load, and its causes."""
     rows, bars = [], []
-    for traffic in TRAFFIC:
-        for load in LOADS:
-            names = [f"{name}{informed}" for name in MEANS.values() for informed in Informed]
-            runs = _runs(traffic, load, range(FIRST_SEED, FIRST_SEED + seeds), horizon_seconds, names)
-            rows += [_row(traffic, load, means, runs) for means in MEANS]
-            more = range(FIRST_SEED + seeds, FIRST_SEED + max(seeds, JUDGED_SEEDS))
-            judged = _joined(runs, _runs(traffic, load, more, horizon_seconds, [MEANS[DEFAULT]]))
-            for word, which, bar in (("good value", 1, GOOD), ("value", 0, RAW)):
-                bars.append((f"{word}, {traffic} {load:g}", interval_of(_kept(judged, DEFAULT, which)), bar))
+    every = tuple(f"{name}{informed}" for name in MEANS.values() for informed in Informed)
+    some = range(FIRST_SEED, FIRST_SEED + seeds)
+    more = range(FIRST_SEED + seeds, FIRST_SEED + max(seeds, JUDGED_SEEDS))
+    asked = [
+        SeedRun(traffic=traffic, load=load, seed=seed, horizon_seconds=horizon_seconds, names=names)
+        for traffic, load in itertools.product(TRAFFIC, LOADS)
+        for seeds_of, names in ((some, every), (more, (MEANS[DEFAULT],)))
+        for seed in seeds_of
+    ]
+    earned = dict(zip(asked, run(asked), strict=True))
+    for traffic, load in itertools.product(TRAFFIC, LOADS):
+        here = {key: found for key, found in earned.items() if (key.traffic, key.load) == (traffic, load)}
+        runs = _by_policy(found for key, found in here.items() if key.names == every)
+        rows += [_row(traffic, load, means, runs) for means in MEANS]
+        judged = _joined(runs, _by_policy(found for key, found in here.items() if key.names != every))
+        for word, which, bar in (("good value", 1, GOOD), ("value", 0, RAW)):
+            bars.append((f"{word}, {traffic} {load:g}", interval_of(_kept(judged, DEFAULT, which)), bar))
     table = Table(
         title="The operator beside the ideal of the same means: percent of R*, and points of good value by cause",
         columns=("traffic", "load", "limit", "value", "good value", "ideal's", *CAUSES),
@@ -76,14 +125,12 @@ Runs = dict[str, tuple[Floats, Floats]]
 """Value and good value by policy, percent of R*, one entry per seed."""
 
 
-def _runs(traffic: str, load: float, seeds: Iterable[int], horizon_seconds: float, names: Sequence[str]) -> Runs:
+def _by_policy(earned: Iterable[dict[str, tuple[float, float]]]) -> Runs:
+    """Seeds gathered by policy."""
     found: dict[str, list[tuple[float, float]]] = {}
-    for seed in seeds:
-        comparison = compare(scenario_of(traffic, load, seed, horizon_seconds), names)
-        for entry in comparison.entries:
-            total, bound = entry.measure.total, comparison.plan.value_per_second / 100.0
-            pair = (total.value_per_second.mean / bound, total.good_value_per_second.mean / bound)
-            found.setdefault(entry.measure.regime, []).append(pair)
+    for of_seed in earned:
+        for name, pair in of_seed.items():
+            found.setdefault(name, []).append(pair)
     return {name: (np.array([v for v, _ in pairs]), np.array([g for _, g in pairs])) for name, pairs in found.items()}
 
 

@@ -7,10 +7,13 @@ the same program that the operator solves.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
 from sluice.model.demand import ClassDemand, Demand, Estimate
 from sluice.model.fleet import Charging, Fleet, WorkloadClass
@@ -30,6 +33,8 @@ from sluice.simulation.run import Replicas, Setup, simulate
 from sluice.simulation.workload import ClassLoad, Exponential, Workload, generate
 
 Floats = NDArray[np.float64]
+SECONDS_PER_ARRIVAL = 8e-6
+"""Processor time of a trial, by rule of thumb: about five events each."""
 
 
 class PlanningError(RuntimeError):
@@ -154,6 +159,42 @@ class Trial:
     index: tuple[float, ...] | None = None
     floor_share: float = 0.0
     """Share of every class's arrivals that is guaranteed."""
+
+    @property
+    def cost_seconds(self) -> float:
+        """Processor time by rule of thumb."""
+        return SECONDS_PER_ARRIVAL * sum(c.rate for c in self.instance.classes) * self.replicas * self.horizon_seconds
+
+    def run(self) -> TrialResult:
+        """Plan, simulate and measure."""
+        return run_trial(self)
+
+    def written(self, result: TrialResult) -> object:
+        """All but the trial and its plan, which follow from it at once."""
+        return {
+            "measure": asdict(result.measure),
+            "value": result.value,
+            "bound": result.bound,
+            "served": result.served,
+            "calm_value": result.calm_value,
+        }
+
+    def read(self, written: Any) -> TrialResult:
+        """The same result again."""
+        return TrialResult(
+            trial=self,
+            plan=solved(self.instance, self.replicas, self.charging, floor_share=self.floor_share),
+            measure=_measures().validate_python(written["measure"]),
+            value=written["value"],
+            bound=written["bound"],
+            served=tuple(written["served"]),
+            calm_value=written["calm_value"],
+        )
+
+
+@cache
+def _measures() -> TypeAdapter[Measure]:
+    return TypeAdapter(Measure)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

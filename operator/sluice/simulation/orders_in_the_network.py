@@ -32,6 +32,9 @@ GOALS_SHOWN = ", ".join(f"n={n}: {mean:.3f} / {worst:.3f}" for n, (mean, worst) 
 DEFAULTS = ("TI-WSP", "TG-WSP")
 """The default order, in place and with decodes that move."""
 ORDERS = ("XI-WSP", "TI-WSP", "XG-WSP", "TG-WSP")
+IN_PLACE = ("XI-WSP", "TI-WSP")
+MOVING_UP_TO = 20
+"""Replicas of the largest goal panel where decodes may move: they earned the same to the fourth digit."""
 WITH_BANDS = ("XI-WSP", "BI-WSP", "TI-WSP", "XG-WSP", "BG-WSP", "TG-WSP")
 FIRST_INSTANCE = 500_000
 """Far from the other panels' draws."""
@@ -86,7 +89,13 @@ def orders_in_the_network(run: Runner, scale: Scale) -> tuple[Claim, ...]:
 def goal_panels(scale: Scale) -> tuple[Asked, ...]:
     """Every number of classes at every fleet size."""
     return tuple(
-        Asked(draw=random_instance, classes=classes, replicas=n, instances=count, names=ORDERS)
+        Asked(
+            draw=random_instance,
+            classes=classes,
+            replicas=n,
+            instances=count,
+            names=ORDERS if n <= MOVING_UP_TO else IN_PLACE,
+        )
         for n, count in scale.goal_instances
         for classes in scale.panel_classes
     )
@@ -130,10 +139,9 @@ def _goals(run: Runner, scale: Scale) -> tuple[Claim, ...]:
     table = _share_table("Fresh random instances", panels, f"goals, mean / worst: {GOALS_SHOWN}")
     claims = []
     for name in DEFAULTS:
-        worst = [
-            (entry.label, float(entry.share[name].min()) - bar) for entry, (_, bar) in zip(panels, goals, strict=True)
-        ]
-        means = [(entry.label, entry.share[name], bar) for entry, (bar, _) in zip(panels, goals, strict=True)]
+        had = [(entry, *goal) for entry, goal in zip(panels, goals, strict=True) if name in entry.share]
+        worst = [(entry.label, float(entry.share[name].min()) - bar) for entry, _, bar in had]
+        means = [(entry.label, entry.share[name], bar) for entry, bar, _ in had]
         claim = _judged(f"{name}-mean", f"{name} earns the goals' mean share of R*", means, table)
         claims += [claim, _worst(name, worst)]
     return (claims[0], *(replace(claim, tables=()) for claim in claims[1:]))
@@ -197,21 +205,23 @@ def panel(run: Runner, scale: Scale, asked: Asked) -> Panel:
     """Run fresh instances under every regime and seed, with common random numbers."""
     names, classes, count = asked.names, asked.classes, asked.instances
     seeds, horizon = range(1, scale.goal_seeds + 1), scale.horizon_seconds * asked.horizon_share
+    measured = horizon * 2 / 3
     numbers = range(FIRST_INSTANCE + 1000 * classes, FIRST_INSTANCE + 1000 * classes + count)
     instances = [asked.draw(number, classes) for number in numbers]
+    warmups = [max(horizon / 3, scale.goal_fill_ups * slowest_answer_seconds(instance)) for instance in instances]
     trials = [
         Trial(
             instance=instance,
             replicas=asked.replicas,
             regime=NETWORK[name],
-            horizon_seconds=horizon,
-            warmup_seconds=horizon / 3,
+            horizon_seconds=warmup + measured,
+            warmup_seconds=warmup,
             seed=1000 * number + seed,
             index=instance.token_row_index(),
             floor_share=asked.floor_share,
         )
         for name in names
-        for number, instance in zip(numbers, instances, strict=True)
+        for number, instance, warmup in zip(numbers, instances, warmups, strict=True)
         for seed in seeds
     ]
     results = run(trials)
@@ -223,6 +233,14 @@ def panel(run: Runner, scale: Scale, asked: Asked) -> Panel:
         share=dict(zip(names, share, strict=True)),
         worst_served=dict(zip(names, served, strict=True)),
     )
+
+
+def slowest_answer_seconds(instance: Instance) -> float:
+    """Mean decoding time of the class with the longest answers, a prefill beside it all the while: the fill-up's pace.
+
+    A fleet starts empty; as long as it fills up it earns less than it will.
+    """
+    return max(c.output_tokens for c in instance.classes) * instance.pool.mixed_seconds
 
 
 def guaranteed_instance(number: int, classes: int) -> Instance:
@@ -257,18 +275,22 @@ def _first(draw: Draw, number: int, classes: int, fits: Callable[[Instance], boo
     raise PlanningError(f"none of {SEARCHED} draws has the property asked for")
 
 
+def _cell(entry: Panel, name: str) -> str:
+    """Empty where the order was not run."""
+    return _shown(entry.share[name]) if name in entry.share else ""
+
+
 def _shown(sample: Floats) -> str:
     return f"{sample.mean():.4f} ± {interval_of(sample).half_width:.4f} / {sample.min():.3f}"
 
 
 def _share_table(title: str, panels: Sequence[Panel], note: str) -> Table:
-    names = list(panels[0].share)
+    names = list(dict.fromkeys(name for entry in panels for name in entry.share))
     return Table(
         title=f"{title}: mean ± 95 % / worst share of R*",
         columns=("panel", "instances", *names),
         rows=tuple(
-            (entry.label, str(len(entry.share[names[0]])), *(_shown(entry.share[name]) for name in names))
-            for entry in panels
+            (entry.label, str(len(entry.share[names[0]])), *(_cell(entry, name) for name in names)) for entry in panels
         ),
         note=note,
     )

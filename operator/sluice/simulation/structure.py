@@ -7,6 +7,7 @@ from itertools import pairwise
 
 from sluice.model.fleet import Charging
 from sluice.planning.promises import Promise, PromiseKind
+from sluice.simulation import jobs
 from sluice.simulation.checks import all_checks
 from sluice.simulation.claims import Chart, Claim, Line, Table, verdict_of
 from sluice.simulation.experiments import Runner, Scale, paper_trial
@@ -100,9 +101,9 @@ def separate_gate(run: Runner, scale: Scale) -> Claim:
     )
 
 
-def closed_forms() -> Claim:
+def closed_forms(run: jobs.Runner) -> Claim:
     """The engine beside formulas."""
-    checks = all_checks()
+    checks = all_checks(run)
     rows = tuple((c.name, c.expected, str(c.simulated), c.standing) for c in checks)
     return Claim(
         name="closed-forms",

@@ -14,7 +14,9 @@ load, and as lost where it is surely less.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +25,9 @@ from sluice.policy.admission import AdmissionPolicy, Budget
 from sluice.policy.orders import FIRST_COME, GATE, PRIORITY
 from sluice.simulation.catalogue import NETWORK, ONE_PREFILL, TODAY, gated
 from sluice.simulation.claims import Claim, Table, verdict_of
-from sluice.simulation.experiments import Runner, Scale
+from sluice.simulation.experiments import Scale
 from sluice.simulation.instances import PAPER_8B, Instance
+from sluice.simulation.jobs import Runner
 from sluice.simulation.measure import Interval, interval_of, measure
 from sluice.simulation.network import Trial, guidance_of, solved
 from sluice.simulation.regime import Fidelity, Regime
@@ -36,6 +39,11 @@ REPLICAS = 50
 BUDGET = Budget(least_requests=1, tokens=2.0 * PAPER_8B.chunk_tokens)
 LOADS = (1.0, 1.5)
 """Times the paper's arrivals; the paper's own overload is 5 %."""
+LENGTHS = ("constant", "log-normal")
+HORIZON_SECONDS = 900.0
+"""The first quarter left out: answers last half a minute."""
+SECONDS_PER_ARRIVAL = 15e-6
+"""Processor time of a trial, by rule of thumb: iterations cost more events than the network."""
 SURVIVING = 0.5
 """Share of the network's advantage from which on a conclusion counts as surviving."""
 
@@ -63,27 +71,52 @@ def _lengths(kind: str, mean: float) -> Lengths:
     return Constant(mean) if kind == "constant" else LogNormal(mean, 1.0)
 
 
-def _run(instance: Instance, kind: str, regime: Regime, seed: int, horizon: float) -> float:
-    """Value per second and replica."""
-    loads = tuple(
-        ClassLoad(
-            name=name,
-            rate=c.rate * REPLICAS,
-            prompt=_lengths(kind, c.prompt_tokens),
-            output=_lengths(kind, c.output_tokens),
-            patience_seconds=1.0 / c.abandonment_rate,
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenTrial:
+    """One regime on one instance with whole tokens and iterations."""
+
+    instance: Instance
+    lengths: str
+    regime: Regime
+    seed: int
+    horizon_seconds: float
+
+    @property
+    def cost_seconds(self) -> float:
+        """Processor time by rule of thumb."""
+        return SECONDS_PER_ARRIVAL * sum(c.rate for c in self.instance.classes) * REPLICAS * self.horizon_seconds
+
+    def run(self) -> float:
+        """Value per second and replica."""
+        instance = self.instance
+        loads = tuple(
+            ClassLoad(
+                name=name,
+                rate=c.rate * REPLICAS,
+                prompt=_lengths(self.lengths, c.prompt_tokens),
+                output=_lengths(self.lengths, c.output_tokens),
+                patience_seconds=1.0 / c.abandonment_rate,
+            )
+            for name, c in zip(instance.names, instance.classes, strict=True)
         )
-        for name, c in zip(instance.names, instance.classes, strict=True)
-    )
-    setup = Setup(
-        workload=generate(loads, horizon_seconds=horizon, seed=seed, whole_tokens=True),
-        replicas=(Replicas(pool=instance.pool, count=REPLICAS),),
-        fidelity=Fidelity.ITERATION,
-        warmup_seconds=horizon / 4,
-        seed=seed,
-    )
-    guidance = guidance_of(instance, solved(instance, REPLICAS), instance.token_row_index())
-    return measure(simulate(setup, regime, guidance), instance.prices).total.value_per_second.mean / REPLICAS
+        setup = Setup(
+            workload=generate(loads, horizon_seconds=self.horizon_seconds, seed=self.seed, whole_tokens=True),
+            replicas=(Replicas(pool=instance.pool, count=REPLICAS),),
+            fidelity=Fidelity.ITERATION,
+            warmup_seconds=self.horizon_seconds / 4,
+            seed=self.seed,
+        )
+        guidance = guidance_of(instance, solved(instance, REPLICAS), instance.token_row_index())
+        record = simulate(setup, self.regime, guidance)
+        return measure(record, instance.prices).total.value_per_second.mean / REPLICAS
+
+    def written(self, result: float) -> object:
+        """A number as it is."""
+        return result
+
+    def read(self, written: Any) -> float:
+        """The same again."""
+        return float(written)
 
 
 def conclusions_at_token_level(run: Runner, scale: Scale) -> tuple[Claim, ...]:
@@ -91,25 +124,11 @@ def conclusions_at_token_level(run: Runner, scale: Scale) -> tuple[Claim, ...]:
     rows: list[tuple[str | float, ...]] = []
     advantage: dict[tuple[float, str, str], Floats] = {}
     network = {load: _network_advantage(run, scale, load) for load in LOADS}
-    for load in LOADS:
-        instance = PAPER_8B.scaled(load)
-        bound = solved(instance, 1).value_per_second
-        for kind in ("constant", "log-normal"):
-            values = {
-                regime.name: np.array(
-                    [
-                        _run(instance, kind, regime, seed, scale.horizon_seconds) / bound
-                        for seed in range(1, scale.token_seeds + 1)
-                    ]
-                )
-                for regime in REGIMES
-            }
-            for name, sample in values.items():
-                base = "first-come, slots known" if name.endswith("known") else "first-come"
-                advantage[load, kind, name] = sample - values[base]
-                rows.append(
-                    (f"{load:g}", kind, name, str(interval_of(sample)), str(interval_of(sample - values[base])))
-                )
+    for (load, kind), values in _values(run, scale).items():
+        for name, sample in values.items():
+            base = "first-come, slots known" if name.endswith("known") else "first-come"
+            advantage[load, kind, name] = sample - values[base]
+            rows.append((f"{load:g}", kind, name, str(interval_of(sample)), str(interval_of(sample - values[base]))))
     table = Table(
         title=f"The paper's instance at token level, n={REPLICAS}: share of the network's R*",
         columns=("load", "lengths", "regime", "share", "over first come"),
@@ -123,6 +142,25 @@ def conclusions_at_token_level(run: Runner, scale: Scale) -> tuple[Claim, ...]:
         _survives(f"T7c: {seeing}", "the index", "index, slots known", "index", advantage, network, ()),
         _survives(f"T7d: {seeing}", "the paper's gate", "gate, slots known", "gate", advantage, network, ()),
     )
+
+
+def _values(run: Runner, scale: Scale) -> dict[tuple[float, str], dict[str, Floats]]:
+    """Shares of R* by seed: of every regime, at every load and law of lengths."""
+    seeds = range(1, scale.token_seeds + 1)
+    cells = list(product(LOADS, LENGTHS, REGIMES))
+    trials = [
+        TokenTrial(
+            instance=PAPER_8B.scaled(load), lengths=kind, regime=regime, seed=seed, horizon_seconds=HORIZON_SECONDS
+        )
+        for load, kind, regime in cells
+        for seed in seeds
+    ]
+    earned = np.array(run(trials)).reshape(len(cells), len(seeds))
+    bounds = {load: solved(PAPER_8B.scaled(load), 1).value_per_second for load in LOADS}
+    found: dict[tuple[float, str], dict[str, Floats]] = {}
+    for (load, kind, regime), sample in zip(cells, earned, strict=True):
+        found.setdefault((load, kind), {})[regime.name] = sample / bounds[load]
+    return found
 
 
 def _network_advantage(run: Runner, scale: Scale, load: float) -> dict[str, float]:

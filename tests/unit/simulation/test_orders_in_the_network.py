@@ -10,8 +10,9 @@ import pytest
 
 from sluice.simulation.catalogue import NETWORK
 from sluice.simulation.claims import Verdict
-from sluice.simulation.experiments import QUICK, run_here
+from sluice.simulation.experiments import QUICK
 from sluice.simulation.instances import PAPER_8B
+from sluice.simulation.jobs import run_here
 from sluice.simulation.network import Trial, TrialResult, run_trial, solved
 from sluice.simulation.orders_in_the_network import (
     FLOOR_SHARE,

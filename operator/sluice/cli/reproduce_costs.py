@@ -1,0 +1,75 @@
+"""What each step of ``sluice reproduce`` costs, as measured, and how much of it is left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+COSTS: Mapping[str, tuple[float, float]] = {
+    "the linear programs": (0.1, 0.1),
+    "closed forms": (50.0, 50.0),
+    "convergence": (170.0, 3400.0),
+    "baselines on random instances": (200.0, 4100.0),
+    "the default order in the network": (170.0, 15000.0),
+    "the SLI router": (15.0, 120.0),
+    "prices of promises": (0.1, 0.1),
+    "promises and sensitivity": (1.0, 1.0),
+    "batch sizes": (5.0, 15.0),
+    "separate charging": (10.0, 120.0),
+    "token-level iterations": (100.0, 400.0),
+    "the operator beside its ideal": (130.0, 600.0),
+    "gates on fresh traffic": (30.0, 420.0),
+}
+"""Processor seconds of one core by step, at the quick and at the full scale: minutes differ between machines."""
+
+
+def cost_of(step: str, *, full: bool) -> float:
+    """Processor seconds of a step."""
+    return COSTS[step][full]
+
+
+def told() -> str:
+    """Every step that takes a while, with its cost at both scales."""
+    shown = [f"{name} {_minutes(quick)} / {_minutes(full)}" for name, (quick, full) in COSTS.items() if full >= 60.0]
+    return "; ".join(shown)
+
+
+def hours(*, full: bool) -> float:
+    """Processor hours of everything."""
+    return sum(cost_of(step, full=full) for step in COSTS) / 3600.0
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds / 60:.1f}" if seconds < 600.0 else f"{seconds / 60:.0f}"
+
+
+@dataclass(slots=True)
+class Remaining:
+    """How much is done of what is to be done, in processor seconds; what was known already counts as neither."""
+
+    total: float
+    show: Callable[[float, float], None]
+    """Called with (done, total) whenever one changed."""
+    done: float = 0.0
+    _step: float = 0.0
+    """What the step under way still costs."""
+
+    def begin(self, cost: float) -> None:
+        """A step of this cost begins."""
+        self._step = cost
+
+    def job(self, cost: float, known: bool) -> None:
+        """A job of about this cost ended: never more than its step."""
+        cost = min(cost, self._step)
+        self._step -= cost
+        if known:
+            self.total -= cost
+        else:
+            self.done += cost
+        self.show(self.done, self.total)
+
+    def end(self) -> None:
+        """The step ended, whatever its jobs were thought to cost."""
+        self.done += self._step
+        self._step = 0.0
+        self.show(self.done, self.total)
