@@ -18,6 +18,7 @@ import grpc
 from envoy.service.accesslog.v3 import als_pb2 as messages
 
 from sluice.gate.desk import Desk
+from sluice.gate.keys import bounded
 
 METHOD = "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs"
 
@@ -64,4 +65,4 @@ def ends(message: messages.StreamAccessLogsMessage) -> Iterator[tuple[str, str]]
     """(request id, ``address:port`` of the replica, empty where none was reached) of every entry."""
     for entry in message.http_logs.log_entry:
         at = entry.common_properties.upstream_remote_address.socket_address
-        yield entry.request.request_id, f"{at.address}:{at.port_value}" if at.address else ""
+        yield bounded(entry.request.request_id), f"{at.address}:{at.port_value}" if at.address else ""

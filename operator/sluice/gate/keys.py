@@ -8,6 +8,7 @@ Reference: https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_f
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -16,7 +17,19 @@ from google.protobuf.struct_pb2 import Struct, Value
 from sluice.model.gate import CLAIMS_NAMESPACE
 
 LONGEST_KEY = 128
-"""Characters of a key that count."""
+"""Characters kept of anything that a client may choose."""
+_DIGEST_BYTES = 16
+
+
+def bounded(text: str) -> str:
+    """``text``, or where it is longer than is kept its beginning and a digest of all of it.
+
+    Cutting alone would not do: tokens of many tenants begin alike.
+    """
+    if len(text) <= LONGEST_KEY:
+        return text
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=_DIGEST_BYTES).hexdigest()
+    return text[: LONGEST_KEY - len(digest)] + digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +51,7 @@ class KeySource:
     def read(self, headers: Mapping[str, str], metadata: Mapping[str, Struct]) -> str:
         """The key of a request; empty where it has none."""
         found = headers.get(self.header, "") if self.header else _claim(metadata, self.claim)
-        return found[:LONGEST_KEY]
+        return bounded(found)
 
 
 def _claim(metadata: Mapping[str, Struct], path: tuple[str, ...]) -> str:

@@ -23,10 +23,10 @@ from envoy.type.v3 import http_status_pb2
 
 from sluice.gate import wire
 from sluice.gate.desk import Desk
-from sluice.gate.keys import KeySource
+from sluice.gate.keys import KeySource, bounded
 from sluice.gate.lanes import Lane
 from sluice.gate.request import Phase, Refusal, Request
-from sluice.gate.retries import KEY_HEADER, RETRY_HEADERS, Attempts
+from sluice.gate.retries import KEY_HEADER, RETRY_HEADERS, Attempts, number
 from sluice.gate.tracing import TRACEPARENT
 from sluice.model.gate import (
     ENDPOINT_HEADER,
@@ -123,7 +123,7 @@ class Processor(grpc.GenericRpcHandler):  # type: ignore[misc] # grpc is untyped
         if why or lane is None or terms is None:
             self._desk.meters.bypassed[why] += 1
             return None
-        request_id = headers.get(REQUEST_ID_HEADER) or self._own_id()
+        request_id = bounded(headers.get(REQUEST_ID_HEADER, "")) or self._own_id()
         metadata = message.metadata_context.filter_metadata
         return Request(
             request_id,
@@ -134,7 +134,7 @@ class Processor(grpc.GenericRpcHandler):  # type: ignore[misc] # grpc is untyped
             affinity=affinity.read(headers, metadata) if affinity else "",
             attempt=self._attempts.of(headers),
             gated=is_gated(request_id, terms.enforced_permille),
-            trace=headers.get(TRACEPARENT, ""),
+            trace=bounded(headers.get(TRACEPARENT, "")),
         )
 
     def _own_id(self) -> str:
@@ -182,9 +182,10 @@ def refused(refusal: Refusal) -> bytes:
 
 def prompt_tokens(content_length: str | None, lane: Lane, factor: float = 1.0) -> float:
     """The prompt's length from the body's, times ``factor``; the class's mean where none is declared."""
-    if content_length is None or not content_length.isdecimal():
+    declared = number(content_length)
+    if declared is None:
         return lane.terms.mean_prompt_tokens
-    return max(1.0, factor * int(content_length) / lane.terms.bytes_per_token)
+    return max(1.0, factor * declared / lane.terms.bytes_per_token)
 
 
 def is_gated(request_id: str, permille: int) -> bool:

@@ -20,6 +20,7 @@ from sluice.gate.engines import Reading
 from sluice.gate.explanation import sentences
 from sluice.gate.feed import Feed, FeedError, World, read_plan
 from sluice.gate.gauges import parse
+from sluice.gate.keys import LONGEST_KEY
 from sluice.gate.request import Refusal, Refused
 from sluice.gate.retries import REMEMBERED_KEYS, Attempts
 from sluice.gate.server import is_gated, prompt_tokens, refused
@@ -53,7 +54,15 @@ def test_a_refusal_is_429_in_the_clients_own_words() -> None:
 
 @pytest.mark.parametrize(
     ("declared", "tokens"),
-    [("4000", 1000.0), ("0", 1.0), (None, 500.0), ("-5", 500.0), ("9" * 5, 24999.75), ("1e9", 500.0)],
+    [
+        ("4000", 1000.0),
+        ("0", 1.0),
+        (None, 500.0),
+        ("-5", 500.0),
+        ("9" * 5, 24999.75),
+        ("1e9", 500.0),
+        ("9" * 5000, 500.0),
+    ],
 )
 def test_prompts_are_estimated_from_the_bodys_length(declared: str | None, tokens: float) -> None:
     gate = Gate(terms(lane("chat")))
@@ -68,6 +77,8 @@ def test_prompts_are_estimated_from_the_bodys_length(declared: str | None, token
         ({"x-envoy-attempt-count": "1"}, 0),
         ({"x-envoy-attempt-count": "3"}, 2),
         ({"x-stainless-retry-count": "many"}, 0),
+        ({"x-stainless-retry-count": "9" * 5000, "x-envoy-attempt-count": "2"}, 1),
+        ({"x-envoy-attempt-count": "9" * 5000}, 0),
     ],
 )
 def test_retries_are_told_apart(headers: dict[str, str], attempt: int) -> None:
@@ -82,6 +93,13 @@ def test_a_key_that_comes_again_is_a_retry() -> None:
     for number in range(REMEMBERED_KEYS):
         attempts.of({"idempotency-key": f"k{number}"})
     assert attempts.of(key) == 0, "what is remembered has a bound"
+
+
+def test_of_a_long_key_only_so_much_is_kept_and_it_is_known_again() -> None:
+    attempts = Attempts()
+    one, other = ({"idempotency-key": "x" * 60_000 + end} for end in "ab")
+    assert [attempts.of(one), attempts.of(other), attempts.of(one)] == [0, 0, 1]
+    assert max(map(len, attempts._seen)) == LONGEST_KEY
 
 
 def test_a_share_of_traffic_is_gated_and_the_same_request_always_the_same_way() -> None:

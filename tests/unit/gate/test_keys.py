@@ -14,7 +14,7 @@ from tests.unit.actuate.fleets import fleet, workload
 from sluice.actuate import envoy_extension_policy, envoy_gate, envoy_gateway
 from sluice.actuate.port import Order
 from sluice.gate import wire
-from sluice.gate.keys import KeySource
+from sluice.gate.keys import LONGEST_KEY, KeySource
 from sluice.model.decision import ClassTarget, Targets
 from sluice.model.fleet import DataPlaneKind, GateUse
 from sluice.model.gate import CLAIMS_NAMESPACE, ENDPOINT_HEADER, OWN_HEADERS
@@ -52,10 +52,13 @@ def test_without_a_verified_token_there_is_no_key() -> None:
     assert source.read({"sub": "forged"}, messages.ProcessingRequest().metadata_context.filter_metadata) == ""
 
 
-def test_a_header_is_read_whatever_its_case_and_cut_where_it_is_long() -> None:
+def test_a_header_is_read_whatever_its_case_and_bounded_where_it_is_long() -> None:
     source = KeySource.of("X-Tenant", None)
     assert source
-    assert source.read({"x-tenant": "t" * 1000}, {}) == "t" * 128
+    assert source.read({"x-tenant": "t" * LONGEST_KEY}, {}) == "t" * LONGEST_KEY
+    long = [source.read({"x-tenant": "Bearer " + "t" * 60_000 + tenant}, {}) for tenant in "ab"]
+    assert [len(key) for key in long] == [LONGEST_KEY] * 2
+    assert long[0] != long[1], "tenants whose keys begin alike are told apart"
 
 
 def order(*, places: bool = False, **fields: Any) -> Order:

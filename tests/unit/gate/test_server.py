@@ -6,16 +6,21 @@ from typing import Any
 
 import grpc
 import pytest
+from envoy.service.accesslog.v3 import als_pb2
 from envoy.service.ext_proc.v3 import external_processor_pb2 as messages
 from prometheus_client import CollectorRegistry
 from tests.unit.gate.worlds import lane, terms
 
 from sluice.gate import wire
+from sluice.gate.access_log import ends
 from sluice.gate.decision_log import DecisionLog
 from sluice.gate.desk import Desk
+from sluice.gate.keys import LONGEST_KEY, KeySource
 from sluice.gate.meters import Meters
+from sluice.gate.request import Request
 from sluice.gate.server import METHOD, Processor
 from sluice.gate.state import Gate
+from sluice.gate.tracing import Tracer
 from sluice.model.gate import REFUSED_HEADER, ROUTE_ATTRIBUTE, WAITED_HEADER
 
 BODY = messages.ProcessingRequest(response_body={"body": b"data: one\n\n"})
@@ -46,9 +51,10 @@ class Stream:
         return [answer.WhichOneof("response") for answer in self.heard]
 
 
-def headers(route: str, method: str = "POST") -> messages.ProcessingRequest:
+def headers(route: str, method: str = "POST", **more: str) -> messages.ProcessingRequest:
     message = messages.ProcessingRequest()
-    for name, value in {":method": method, ":path": "/v1/completions", "content-length": "400"}.items():
+    given = {":method": method, ":path": "/v1/completions", "content-length": "400", **more}
+    for name, value in given.items():
         field = message.request_headers.headers.headers.add()
         field.key, field.raw_value = name, value.encode()
     message.attributes["envoy.filters.http.ext_proc"].fields[ROUTE_ATTRIBUTE].string_value = route
@@ -96,6 +102,29 @@ async def test_answers_bear_what_was_decided() -> None:
     await refusal.run(desk())
     fields = {one.header.key: one.header.raw_value for one in refusal.heard[0].immediate_response.headers.set_headers}
     assert fields[REFUSED_HEADER] == b"ClassClosed"
+
+
+async def test_nothing_that_a_client_writes_is_kept_at_full_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    long, front, kept = "x" * 60_000, desk(), []
+    front.tracer = Tracer(endpoint="nowhere")
+    key = {"fairness": KeySource(header="x-tenant"), "affinity": KeySource(header="x-session")}
+    front.take_terms(terms(lane("chat"), classes={"chat": key}), fresh=False)
+
+    def arrive(request: Request) -> None:
+        kept.append(request)
+        Desk.arrive(front, request)
+
+    monkeypatch.setattr(front, "arrive", arrive)
+    names = ("x-request-id", "idempotency-key", "traceparent", "x-tenant", "x-session", "x-stainless-retry-count")
+    said = headers("chat", **dict.fromkeys(names, long), **{":path": "/" + long})
+    assert await Stream(said).run(front) == ["request_headers"]
+    (request,) = kept
+    texts = [value for name in Request.__slots__ if isinstance(value := getattr(request, name), str)]
+    assert {len(text) for text in texts if text} >= {LONGEST_KEY}
+    assert max(map(len, texts)) == LONGEST_KEY
+    report = als_pb2.StreamAccessLogsMessage()
+    report.http_logs.log_entry.add().request.request_id = long
+    assert [request_id for request_id, _ in ends(report)] == [request.request_id], "its end is still known by it"
 
 
 async def test_a_killed_gate_lets_pass_unseen() -> None:
