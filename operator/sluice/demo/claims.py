@@ -125,7 +125,9 @@ def worth_it(limits: Run, gate: Run) -> Claim:
     """The gate earns at least as much good value as limits do."""
     with_limits, with_gate = limits.good_value(), gate.good_value()
     change = f"{with_gate / with_limits - 1.0:+.1%}" if with_limits else "-"
-    text = f"good value {1000 * with_gate:.2f} with the gate, {1000 * with_limits:.2f} m$/s with limits ({change})"
+    chooser = "which places too" if gate.scene.placement else "the proxy places"
+    text = f"good value {1000 * with_gate:.2f} with the gate ({chooser}), "
+    text += f"{1000 * with_limits:.2f} m$/s with limits ({change})"
     return Claim(name="the gate earns no less than limits", holds=with_gate >= with_limits, text=text)
 
 
