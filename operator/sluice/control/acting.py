@@ -63,9 +63,11 @@ class Acting:
         """The fleet is gone, or its data plane is: nobody would ever loosen the limits there again, so they go too.
 
         Not those of classes that are another fleet's by now: what stands of them is not ours to write.
+        Where an earlier write still hangs nothing is written: come back when it has ended.
         """
-        _has_caught_up(memory)
-        if memory.ordered is None or not (has_limits(memory.ordered.targets) or _holds_more(memory)):
+        if not _has_caught_up(memory) or memory.ordered is None:
+            return
+        if not has_limits(memory.ordered.targets) and not _holds_more(memory):
             return
         order = _let_go(_without(memory.ordered, moved_away(view, key)))
         order = replace(order, targets=without_limits(order.targets), handed_over=handed_over(view, key))

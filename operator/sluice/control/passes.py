@@ -9,6 +9,7 @@ on from there instead of tightening or moving anything anew.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 
 from sluice.actuate.port import NoAnswer
@@ -25,7 +26,7 @@ from sluice.control.report import report
 from sluice.control.statuses import estimates_from_status, plan_from_status
 from sluice.control.telling import Telling
 from sluice.control.thinking import Thinking
-from sluice.control.workers import Crews
+from sluice.control.workers import Crews, ended
 from sluice.deciding.decide import DecideMemory
 from sluice.deciding.estimate import EstimateMemory
 from sluice.deciding.verify import VerifyMemory, verify
@@ -66,6 +67,8 @@ class Passes:
         self._thinking = Thinking(crew=crews.thinking, clock=clock, metrics=metrics)
         self._acting = Acting(actuator_of=actuator_of, crew=crews.writing, metrics=metrics)
         self._memories: dict[FleetKey, Memory] = {}
+        self._late: set[asyncio.Task[None]] = set()
+        """Of fleets that are gone: what is left to do once a write that hung has ended."""
 
     async def run(self, key: FleetKey, haste: Haste) -> float:
         """One pass; the seconds until the next one is due."""
@@ -106,8 +109,26 @@ class Passes:
     async def _leave(self, key: FleetKey) -> None:
         memory = self._memories.pop(key, None)
         await self._observations.forget(key)
-        if memory is not None:
-            await self._acting.release(key, memory, self._world.view())
+        if memory is None:
+            return
+        await self._acting.release(key, memory, self._world.view())
+        if memory.hanging is not None:
+            late = asyncio.create_task(self._release_late(key, memory), name=f"leaving {'/'.join(key)}")
+            self._late.add(late)
+            late.add_done_callback(self._late.discard)
+
+    async def _release_late(self, key: FleetKey, memory: Memory) -> None:
+        """Take back what a write that hung as its fleet left has written after all; not from a fleet that is back."""
+        try:
+            while memory.hanging is not None:
+                await ended(memory.hanging[1])
+                if key in self._memories:
+                    return
+                await self._acting.release(key, memory, self._world.view())
+        except Exception:
+            log.exception("taking leave of a fleet failed", extra={"fleet": "/".join(key)})
+        if key not in self._world.view().fleet_keys:
+            self._metrics.forget_fleet(*key)
 
     async def _recall(self, memory: Memory, declared: Declared) -> tuple[Finding, ...]:
         """The first pass after a start: plan and estimates from status, the targets from the data plane.

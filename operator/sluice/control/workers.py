@@ -31,6 +31,18 @@ class StillRunning(TimeoutError):  # noqa: N818 - a state of the call
         self.future = future
 
 
+async def ended(future: Future[Any]) -> None:
+    """Wait until a call that was left to itself returns, however it ends."""
+    loop, over = asyncio.get_running_loop(), asyncio.Event()
+
+    def tell(_: Future[Any]) -> None:
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(over.set)
+
+    future.add_done_callback(tell)
+    await over.wait()
+
+
 class Workers:
     """A bounded set of threads for one kind of blocking work."""
 

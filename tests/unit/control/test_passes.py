@@ -193,6 +193,38 @@ async def test_a_deleted_fleet_leaves_open_limits(started: Start) -> None:
     assert here.limit is None
 
 
+async def left(key: tuple[str, str]) -> None:
+    """Wait until nothing remains to be done for a fleet that is gone."""
+    (late,) = (task for task in asyncio.all_tasks() if task.get_name() == f"leaving {'/'.join(key)}")
+    async with asyncio.timeout(10):
+        await late
+
+
+async def test_what_the_first_write_of_a_deleted_fleet_wrote_after_all_is_taken_back(started: Start) -> None:
+    here = Here(view(), hold=threading.Event())
+    operator = started(here)
+    assert here.hold is not None
+    await operator.run(1)
+    here.shown = replace(here.shown, fleets=(), classes=())
+    await operator.passes.end(KEY)
+    assert len(here.orders) == 1, "nothing overtakes a write that hangs"
+    here.hold.set()
+    await left(KEY)
+    assert not has_limits(here.orders[1].targets)
+
+
+async def test_a_fleet_that_is_back_by_then_keeps_what_its_own_passes_write(started: Start) -> None:
+    here = Here(view(), hold=threading.Event())
+    operator = started(here)
+    assert here.hold is not None
+    await operator.run(1)
+    await operator.passes.end(KEY)
+    await operator.run(1)
+    here.hold.set()
+    await left(KEY)
+    assert len(here.orders) == 2, "the old fleet's write and the new one's, and none that opens"
+
+
 async def test_a_fleet_that_moves_to_another_data_plane_leaves_open_limits_behind(started: Start) -> None:
     here = Here(view())
     operator = started(here)
