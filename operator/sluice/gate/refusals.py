@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 
 from sluice.gate.lanes import Lane
@@ -21,11 +22,20 @@ def over_bounds(lane: Lane, request: Request, wait_seconds: float) -> Refused | 
 
 
 def refuse(lane: Lane, request: Request, reason: Refused, wait_seconds: float = 0.0) -> Refusal:
-    """A refusal with a time to come back that differs from request to request."""
+    """A refusal with a time to come back, by the wait predicted now, that differs from request to request."""
     request.phase = Phase.OVER
-    over = max(1.0, min(LONGEST_RETRY_SECONDS / 2, wait_seconds - lane.terms.max_wait_seconds))
+    over = max(1.0, min(LONGEST_RETRY_SECONDS / 2, wait_seconds - _bearable_seconds(lane, reason)))
     jitter = zlib.crc32(request.request_id.encode()) / 0xFFFFFFFF
     return Refusal(request, reason, over * (1.0 + jitter), wait_seconds)
+
+
+def _bearable_seconds(lane: Lane, reason: Refused) -> float:
+    """Wait with which a request that comes back is of use: who waited in vain finds the prediction too short."""
+    if reason is Refused.WAITED_TOO_LONG:
+        return 0.0
+    if reason is Refused.PROMISE_LOST and math.isfinite(lane.terms.promise_seconds):
+        return lane.terms.promise_seconds
+    return lane.terms.max_wait_seconds
 
 
 def aged(lane: Lane, now: float) -> list[Request]:

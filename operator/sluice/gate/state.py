@@ -325,18 +325,15 @@ class Gate:
         if self.terms.policy.late is Late.IGNORE:
             return
         for lane in self.lanes.values():
-            moved = False
+            wait = self.predicted_wait_seconds(lane) if lane.head_latest < now and lane.terms.refuse_late else 0.0
             while lane.head_latest < now:
-                moved = True
                 request = lane.live.pop()
                 request.late = True
                 if lane.terms.refuse_late and lane.has_engine and not self._open_for(lane, now):
                     self._queued -= 1
-                    effects.refusals.append(refuse(lane, request, Refused.PROMISE_LOST))
+                    effects.refusals.append(refuse(lane, request, Refused.PROMISE_LOST, wait))
                 else:
                     lane.late.push(request)
-                self._show(lane)
-            if moved:
                 self._show(lane)
 
     def _start(self, lane: Lane, request: Request, engine: Engine | None, now: float, effects: Effects) -> None:
@@ -364,9 +361,11 @@ class Gate:
     def _expire(self, now: float, effects: Effects) -> None:
         """Refuse what waited as long as its class allows."""
         for lane in filter(lambda one: one.has_engine, self.lanes.values()):
-            for request in aged(lane, now):
+            old = aged(lane, now)
+            wait = self.predicted_wait_seconds(lane) if old else 0.0  # of the queue as it was: many may leave at once
+            for request in old:
                 self._leave_queue(lane, request)
-                effects.refusals.append(refuse(lane, request, Refused.WAITED_TOO_LONG))
+                effects.refusals.append(refuse(lane, request, Refused.WAITED_TOO_LONG, wait))
 
     def _open_for(self, lane: Lane, now: float) -> list[Engine]:
         return [engine for engine in self.engines.values() if lane.may_use(engine) and engine.is_open(now)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -63,6 +65,35 @@ def test_two_refused_at_once_are_not_told_the_same_time_to_come_back() -> None:
     gate = busy(classes={"chat": {"max_waiting": 0}})
     times = {gate.on_arrival(request(10 + number), 0.0).refusals[0].retry_after_seconds for number in range(20)}
     assert len(times) == 20
+
+
+@pytest.mark.parametrize(
+    ("reason", "promise", "at", "least"),
+    [
+        pytest.param(Refused.WAITED_TOO_LONG, math.inf, 5.1, 20.0, id="in vain: the queue's whole wait"),
+        pytest.param(Refused.PROMISE_LOST, 3.0, 3.1, 17.0, id="its promise lost: until one could be kept"),
+    ],
+)
+def test_who_waited_for_nothing_comes_back_when_the_queue_has_drained(
+    reason: Refused, promise: float, at: float, least: float
+) -> None:
+    """40 requests of 500 tokens wait at 1,000 tokens a second, and all are refused at once."""
+    policy = keeping_promises(BANDS, prefill_seconds_per_token=0.0)
+    bounds = {"chat": {"max_wait_seconds": 5.0, "refuse_late": True}}
+    slow = (engine("one", prefill_tokens_per_second=1000.0),)
+    given = terms(lane("chat", promise_seconds=promise), engines=slow, policy=policy, classes=bounds)
+    gate = Gate(replace(given, release_floor_seconds=60.0))
+    for number in (1, 2):
+        gate.on_arrival(request(number, tokens=600.0), 0.0)
+    many = [request(10 + number, tokens=500.0) for number in range(40)]
+    patient = replace(given.classes[0], max_wait_seconds=60.0)
+    gate.on_terms(replace(gate.terms, classes=(patient,)), 0.0)
+    for one in many:
+        assert not gate.on_arrival(one, 0.0).refusals
+    gate.on_terms(replace(gate.terms, classes=given.classes), 0.0)
+    refusals = gate.on_tick(at).refusals
+    assert [(one.reason, one.predicted_wait_seconds) for one in refusals] == [(reason, 20.0)] * 40
+    assert all(least <= one.retry_after_seconds <= 2.0 * least for one in refusals)
 
 
 def test_nothing_is_refused_while_an_engine_is_open() -> None:
