@@ -15,7 +15,9 @@ from sluice.planning.diff import Change
 from sluice.planning.sensitivity import Sensitivity
 
 _WIDTH = 160
-"""Characters of a line where no terminal tells."""
+"""Characters of a line where no terminal tells; from there on a table has room for the sentence of each class."""
+_ENDLESS = 10_000
+"""Characters of a line that holds whatever is measured."""
 _BANDS = {Band.FULL: "in full", Band.RATIONED: "rationed", Band.IDLE_ONLY: "idle capacity only"}
 
 
@@ -31,12 +33,12 @@ def show(console: Console, fleet: Fleet, plan: Plan) -> None:
         console.print(f"replicas in use cost {plan.replica_cost_per_second:.6g}/s; the value is net of it")
     if plan.conflict is not None:
         _show_conflict(console, plan)
-    console.print(_classes(plan))
+    _show_classes(console, plan)
     console.print(_pools(plan))
     if plan.promises:
         console.print(_promises(plan))
     if plan.shadow_prices:
-        console.print(_prices(plan))
+        console.print(_prices(plan, with_unit=console.width >= _WIDTH))
     else:
         console.print("Nothing binds: no class asks for anything.")
     for note in plan.notes:
@@ -63,28 +65,54 @@ def _table(*columns: tuple[str, str]) -> Table:
     return table
 
 
-def _classes(plan: Plan) -> Table:
-    """Demand, what is admitted, limit, weights, and the distance to the cut-off."""
-    left, right = "left", "right"
-    table = _table(
-        ("class", left), ("offered/s", right), ("admitted/s", right), ("share", right), ("planned", left),
-        ("limit", right), ("weights", left), ("index", right), ("ttft s", right), ("tpot ms", right),
-        ("standing", left),
-    )  # fmt: skip
+def _show_classes(console: Console, plan: Plan) -> None:
+    """One table where there is room; else the sentences below it, and what can be spared left out."""
+    cells = _class_cells(plan)
+    if console.width >= _WIDTH:
+        console.print(_columns(cells))
+        return
+    del cells["standing", "left"]
+    for spared in (None, ("index", "right"), ("tpot ms", "right"), ("ttft s", "right"), ("share", "right")):
+        if spared is not None:
+            del cells[spared]
+        table = _columns(cells)
+        if console.measure(table, options=console.options.update(width=_ENDLESS)).maximum <= console.width:
+            break
+    console.print(table)
     for entry in plan.classes:
-        table.add_row(
-            entry.name,
-            f"{entry.arrival_rate:.4g}",
-            f"{entry.admitted_rate:.4g}",
-            f"{_share(entry):.0%}",
-            _BANDS[entry.band],
-            "none" if entry.in_flight_limit is None else f"{entry.in_flight_limit} in flight",
-            " ".join(f"{part.pool}={part.weight_permille}" for part in entry.pools),
-            f"{entry.index:.4g}",
-            "" if entry.ttft_seconds is None or entry.admitted_rate == 0 else f"{entry.ttft_seconds:.3g}",
-            "" if not entry.tpot_seconds else f"{entry.tpot_seconds * 1000:.3g}",
-            entry.standing,
-        )
+        console.print(f"  {entry.name}: {entry.standing}", markup=False)
+
+
+def _class_cells(plan: Plan) -> dict[tuple[str, str], list[str]]:
+    """Demand, what is admitted, limit, weights, and the distance to the cut-off: cells by column."""
+    left, right = "left", "right"
+    classes = plan.classes
+    return {
+        ("class", left): [entry.name for entry in classes],
+        ("offered/s", right): [f"{entry.arrival_rate:.4g}" for entry in classes],
+        ("admitted/s", right): [f"{entry.admitted_rate:.4g}" for entry in classes],
+        ("share", right): [f"{_share(entry):.0%}" for entry in classes],
+        ("planned", left): [_BANDS[entry.band] for entry in classes],
+        ("limit", right): [
+            "none" if entry.in_flight_limit is None else f"{entry.in_flight_limit} in flight" for entry in classes
+        ],
+        ("weights", left): [
+            " ".join(f"{part.pool}={part.weight_permille}" for part in entry.pools) for entry in classes
+        ],
+        ("index", right): [f"{entry.index:.4g}" for entry in classes],
+        ("ttft s", right): [
+            "" if entry.ttft_seconds is None or entry.admitted_rate == 0 else f"{entry.ttft_seconds:.3g}"
+            for entry in classes
+        ],
+        ("tpot ms", right): ["" if not entry.tpot_seconds else f"{entry.tpot_seconds * 1000:.3g}" for entry in classes],
+        ("standing", left): [entry.standing for entry in classes],
+    }
+
+
+def _columns(cells: dict[tuple[str, str], list[str]]) -> Table:
+    table = _table(*cells)
+    for row in zip(*cells.values(), strict=True):
+        table.add_row(*row)
     return table
 
 
@@ -120,11 +148,13 @@ def _promises(plan: Plan) -> Table:
     return table
 
 
-def _prices(plan: Plan) -> Table:
-    """The rows that bind, and what they cost."""
-    table = _table(("binding row", "left"), ("price", "right"), ("unit", "left"), ("in words", "left"))
+def _prices(plan: Plan, *, with_unit: bool) -> Table:
+    """The rows that bind, and what they cost; the words tell the unit too."""
+    unit = [("unit", "left")] if with_unit else []
+    table = _table(("binding row", "left"), ("price", "right"), *unit, ("in words", "left"))
     for price in plan.shadow_prices:
-        table.add_row(escape(price.constraint), f"{price.value:.4g}", price.unit, price.meaning)
+        shown = [price.unit] if with_unit else []
+        table.add_row(escape(price.constraint), f"{price.value:.4g}", *shown, price.meaning)
     return table
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,10 +10,14 @@ from typing import Any
 
 import pytest
 import yaml
+from rich.console import Console
 from typer.testing import CliRunner
 
 from sluice.actuate.plan_config_map import PLAN_KEY
+from sluice.api.resolve import resolve
+from sluice.cli import plan_tables
 from sluice.cli.app import application
+from sluice.cli.manifest_files import read
 from sluice.model.plan import Plan
 from sluice.planning.explain import standing
 
@@ -26,6 +31,25 @@ def test_every_sample_folder_plans(sample: str) -> None:
     result = RUNNER.invoke(application, ["plan", "-f", str(SAMPLES / sample)])
     assert result.exit_code == 0, result.output
     assert "value" in result.stdout
+
+
+@pytest.mark.parametrize("width", [80, 100, 130, 160])
+def test_a_terminal_of_usual_width_shows_every_class_in_one_line(width: int) -> None:
+    """What is spared there are columns that the others imply; the sentence of each class stays."""
+    folder = str(SAMPLES / "fleet")
+    plan = Plan.model_validate(json.loads(RUNNER.invoke(application, ["plan", "-f", folder, "-o", "json"]).stdout))
+    manifests = read([Path(folder)])
+    fleet = resolve(manifests.fleets[0], manifests.profiles, manifests.classes).fleet
+    assert fleet is not None
+    console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
+    with console.capture() as shown:
+        plan_tables.show(console, fleet, plan)
+    lines = [line.rstrip() for line in shown.get().splitlines()]
+    assert max(map(len, lines)) <= width
+    for entry in plan.classes:
+        weights = " ".join(f"{part.pool}={part.weight_permille}" for part in entry.pools)
+        assert [line for line in lines if line.startswith(entry.name) and weights in line] != []
+        assert "".join(entry.standing.split())[:30] in "".join("".join(lines).split())
 
 
 def test_json_and_yaml_are_the_plan_itself() -> None:
