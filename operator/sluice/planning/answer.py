@@ -81,24 +81,47 @@ def _staying(problem: Problem, cuts: Sequence[float], *, ties: bool) -> Answer:
     guess = None if start is None else at_corner(paced.formulation.program, start, rounds=0, largest=_SMALL_KERNEL)
     if guess is not None and (ample := _check(paced.at(paced.highest), guess)) is not None:
         return _untied(ample) if ties else ample
-    relaxed = _relaxed(paced, start, guess)
-    found = None
-    if relaxed.is_optimal:
-        found = _as_relaxed(paced, relaxed, guess) or search(paced, relaxed, Proofs(_check, _prove))
-    if found is None or found.certificate is None or relaxed.certificate is None:
+    relaxed = found = None
+    if guess is not None and len(paced.formulation.pools) == 1 and _is_small(paced) and not paced.timed_rows:
+        found = _shared(paced, guess, np.inf, guess)
+    if found is None:
+        relaxed = _relaxed(paced, start, guess)
+        found = _shared(paced, relaxed.solution, relaxed.value, guess) if relaxed.is_optimal else None
+    if found is None:
         best = _once(formulate(problem, cuts=cuts), ties=ties)
         over = excesses(best.formulation, best.solution.primal) if best.is_optimal else ()
         return replace(best, notes=(at_best(over),)) if over else best
-    chosen = _untied(found) if ties else found
-    if found.value >= relaxed.value - _SAME * abs(relaxed.value):
+    return _bounded(paced, found, relaxed, cuts, ties=ties)
+
+
+def _is_small(paced: Paced) -> bool:
+    """Whether a plan says exactly what moving decodes would earn."""
+    return paced.formulation.program.columns <= _SMALL_PROGRAM
+
+
+def _shared(paced: Paced, start: Solution, most: float, guess: Solution | None) -> Answer | None:
+    """The answer with shared iterations to which a plan without leads; no paces earn more than ``most``."""
+    return _as_it_is(paced, start, guess) or search(paced, start, most, Proofs(_check, _from_near, _from_afar))
+
+
+def _bounded(paced: Paced, found: Answer, relaxed: Answer | None, cuts: Sequence[float], *, ties: bool) -> Answer:
+    """``found`` with what is lost by shared iterations at most: exactly in a small program, else by the relaxed one."""
+    chosen, best = _untied(found) if ties else found, relaxed
+    if not paced.matters(found.solution.dual):
         return chosen
-    best = relaxed
-    if paced.formulation.program.columns <= _SMALL_PROGRAM:
-        free = _once(formulate(problem, cuts=cuts), ties=False)
-        best = free if free.is_optimal else relaxed
-    bound = max(found.certificate.upper_bound, best.certificate.upper_bound if best.certificate else 0.0)
-    proof = replace(chosen.certificate or found.certificate, upper_bound=bound)
+    if best is None or (_is_small(paced) and not _as_good(found, best)):
+        free = _once(formulate(paced.formulation.problem, cuts=cuts), ties=False)
+        best = free if free.is_optimal else relaxed or _relaxed(paced, None, None)
+    if _as_good(found, best) or best.certificate is None or chosen.certificate is None:
+        return chosen
+    bound = max(chosen.certificate.upper_bound, best.certificate.upper_bound)
+    proof = replace(chosen.certificate, upper_bound=bound)
     return replace(chosen, certificate=proof, notes=(tied(found.value, bound),))
+
+
+def _as_good(found: Answer, best: Answer) -> bool:
+    """Whether nobody need know of the difference."""
+    return found.value >= best.value - _SAME * abs(best.value)
 
 
 def _relaxed(paced: Paced, start: Basis | None, guess: Solution | None) -> Answer:
@@ -108,13 +131,15 @@ def _relaxed(paced: Paced, start: Basis | None, guess: Solution | None) -> Answe
     return found or _solved(formulation, start)
 
 
-def _as_relaxed(paced: Paced, relaxed: Answer, guess: Solution | None) -> Answer | None:
-    """The relaxed answer as that of the fleet, where every class may take its pool's own time per token."""
-    solution = relaxed.solution
-    quickest = replace(solution, primal=paced.quickest(solution.primal))
+def _as_it_is(paced: Paced, start: Solution, guess: Solution | None) -> Answer | None:
+    """A plan without shared iterations as one with them, where every class may take its pool's own time per token."""
+    own = own_paces(paced, start.primal)
+    if paced.is_overfilled(start.dual, own):
+        return None
+    quickest = replace(start, primal=paced.quickest(start.primal))
     # A memory or a promise with a price is used up already: slower iterations would overfill it. So they did the guess.
-    slower = () if guess is not None or paced.is_priced(solution.dual) else (paced.highest,)
-    for paces in (*slower, own_paces(paced, solution.primal)):
+    slower = () if guess is not None or paced.is_priced(start.dual) else (paced.highest,)
+    for paces in (*slower, own):
         if (found := _check(paced.at(paces), quickest)) is not None:
             return found
     return None
@@ -126,9 +151,15 @@ def _check(formulation: Formulation, solution: Solution) -> Answer | None:
     return found if found.is_optimal else None
 
 
-def _prove(formulation: Formulation, start: Basis) -> Answer | None:
-    """The answer from a corner on, where there is one."""
+def _from_near(formulation: Formulation, start: Basis) -> Answer | None:
+    """The answer from a corner on that may well be the right one, where there is one."""
     found = _guessed(formulation, start) or _solved(formulation, start)
+    return found if found.is_optimal else None
+
+
+def _from_afar(formulation: Formulation, start: Basis) -> Answer | None:
+    """The answer from any corner on, where there is one."""
+    found = _solved(formulation, start)
     return found if found.is_optimal else None
 
 

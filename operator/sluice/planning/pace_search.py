@@ -25,7 +25,7 @@ from sluice.planning.decode import split
 from sluice.planning.formulate import Formulation
 from sluice.planning.paced import Paced
 from sluice.planning.program import Program, Vector
-from sluice.planning.promises import PromiseKind
+from sluice.planning.promises import Promise, PromiseKind
 from sluice.planning.refine import at_corner
 from sluice.planning.solver import Basis, Solution, solve
 
@@ -35,6 +35,8 @@ _STILL = 1e-4
 """Change of every pace, relative to its range, at which the search has settled."""
 _SAME = 1e-6
 """Relative difference of two values that is not worth another linear program."""
+_CLOSE = 5e-3
+"""Part of what no paces outdo within which one start is enough: more starts hardly ever find more of it."""
 _TURNS_TO_PROVE = 3
 """Turns after which an answer that has settled is solved for: two more bring it as near as a proof wants, mostly."""
 _SMALL_KERNEL = 64
@@ -70,6 +72,8 @@ class Proofs(NamedTuple, Generic[Found]):
     check: Callable[[Formulation, Solution], Found | None]
     """Checks columns and prices."""
     prove: Callable[[Formulation, Basis], Found | None]
+    """Checks a corner, and solves from it on."""
+    solve: Callable[[Formulation, Basis], Found | None]
     """Solves from a corner on, and checks."""
 
 
@@ -81,23 +85,58 @@ class _Start(NamedTuple):
     basis: Basis
 
 
-def search(paced: Paced, relaxed: Found, proofs: Proofs[Found]) -> Found | None:
-    """The best answer found at any paces; None where none is feasible. ``relaxed`` is that of the relaxed program."""
-    own = own_paces(paced, relaxed.solution.primal)
-    best = _settled(paced, _Start(own, relaxed.solution.primal, relaxed.solution.basis), proofs)
-    if best is not None and (not paced.timed_rows or best.value >= relaxed.value * (1 - _SAME)):
+def search(paced: Paced, start: Solution, most: float, proofs: Proofs[Found]) -> Found | None:
+    """The best answer found at any paces; None where none is feasible.
+
+    It sets out from ``start``, the solution of the relaxed program or a guess of it; no paces earn more than ``most``.
+    """
+    if (best := _at_promise(paced, start.basis, proofs)) is not None:
+        return best
+    own = own_paces(paced, start.primal)
+    kept = _keeping(paced, own)
+    best = _settled(paced, _Start(kept, start.primal, start.basis), proofs)
+    if best is not None and (not paced.timed_rows or best.value >= most - _CLOSE * abs(most)):
         return best
     ends = [] if best is None else [best]
+    if kept is not own and (settled := _settled(paced, _Start(own, start.primal, start.basis), proofs)) is not None:
+        ends.append(settled)
     for paces in _others(paced):
-        ends += _ends(paced, paces, relaxed.solution.basis, proofs)
+        ends += _ends(paced, paces, start.basis, proofs)
     if not ends:
-        ends = _ends(paced, paced.lowest, relaxed.solution.basis, proofs)
+        ends = _ends(paced, paced.lowest, start.basis, proofs)
     return max(ends, key=lambda found: found.value, default=None)
+
+
+def _keeping(paced: Paced, paces: Vector) -> Vector:
+    """``paces`` brought down to the promised token times in pools that can keep them; the same where all are kept."""
+    for seconds in _promised(paced):
+        if (late := (paced.lowest < seconds) & (paces > seconds)).any():
+            paces = np.where(late, seconds * _BELOW, paces)
+    return paces
+
+
+def _at_promise(paced: Paced, basis: Basis, proofs: Proofs[Found]) -> Found | None:
+    """The answer at a promised token time, where it is certain that it is the best; else None.
+
+    No slower pace is feasible where one pool is all there is and some of the class must be served. At a
+    faster one row (16) has less room and the others have more: where these have no price, none earns more.
+    """
+    promised = {promise.class_name: seconds for promise, seconds in _token_times(paced) if promise.hard}
+    needed = {
+        promise.class_name
+        for promise in paced.formulation.problem.promises
+        if promise.kind in {PromiseKind.SERVED, PromiseKind.GUARANTEED} and promise.hard and promise.target > 0
+    }
+    seconds = min((promised[name] for name in needed & promised.keys()), default=np.inf)
+    if len(paced.formulation.pools) > 1 or not paced.lowest[0] <= seconds < paced.highest[0]:
+        return None
+    found = proofs.solve(paced.at(np.array([seconds * _BELOW])), basis)
+    return None if found is None or paced.is_priced(found.solution.dual) else found
 
 
 def _ends(paced: Paced, paces: Vector, basis: Basis, proofs: Proofs[Found]) -> list[Found]:
     """The answer at ``paces``, if there is one, and the one to which it leads."""
-    made = proofs.prove(paced.at(paces), basis)
+    made = proofs.solve(paced.at(paces), basis)
     if made is None:
         return []
     settled = _settled(paced, _Start(paces, made.solution.primal, made.solution.basis), proofs)
@@ -164,11 +203,15 @@ def _kept(paced: Paced, paces: Vector) -> Vector:
 
 def _promised(paced: Paced) -> list[float]:
     """Seconds per decode step that some class was promised, where a pool could take more and less."""
-    rates = {entry.name: entry.tokens_per_step for entry in paced.formulation.problem.classes}
-    found = {
-        entry.promise.target * rates[entry.promise.class_name]
-        for entry in paced.formulation.promises
-        if entry.promise.kind is PromiseKind.TPOT and entry.promise.class_name is not None
-    }
     inside = (paced.lowest.min(initial=np.inf), paced.highest.max(initial=0.0))
-    return sorted(seconds for seconds in found if inside[0] < seconds < inside[1])
+    return sorted({seconds for _, seconds in _token_times(paced) if inside[0] < seconds < inside[1]})
+
+
+def _token_times(paced: Paced) -> list[tuple[Promise, float]]:
+    """The promised token times of classes, with their seconds per decode step."""
+    rates = {entry.name: entry.tokens_per_step for entry in paced.formulation.problem.classes}
+    return [
+        (entry.promise, entry.promise.target * rates[entry.promise.class_name])
+        for entry in paced.formulation.promises
+        if entry.row is not None and entry.promise.kind is PromiseKind.TPOT and entry.promise.class_name is not None
+    ]

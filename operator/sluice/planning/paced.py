@@ -31,6 +31,9 @@ _APART = sqrt(2.0)
 """Where a token time was promised, the multiple of the slowest iterations at which the program is stated: row (10)
 may have no coefficient at the slowest themselves."""
 
+_APPRECIABLE = 1e-6
+"""Relative difference of paces that no proof would take for rounding."""
+
 _VANISHED = 1e-11
 """Relative size below which what is left of a coefficient is rounding."""
 
@@ -157,6 +160,17 @@ class Paced:
         """Whether memory or a promised token time has a price, so that a pace matters."""
         rows = [columns.memory_row for columns in self.tied if columns.memory_row is not None]
         return bool(dual[[*rows, *self.timed_rows]].any())
+
+    def matters(self, dual: Vector) -> bool:
+        """Whether any row with a pace has a price; where none has, no plan earns more, wherever requests decode."""
+        return self.is_priced(dual) or bool(dual[self._pace_rows].any())
+
+    def is_overfilled(self, dual: Vector, paces: Vector) -> bool:
+        """Whether a memory that is used up in the relaxed program would be overfilled at ``paces``."""
+        return any(
+            columns.memory_row is not None and dual[columns.memory_row] > 0.0 and pace > lowest * (1.0 + _APPRECIABLE)
+            for columns, pace, lowest in zip(self.tied, paces.tolist(), self.lowest.tolist(), strict=True)
+        )
 
     @property
     def width(self) -> Vector:

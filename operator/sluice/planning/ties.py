@@ -19,7 +19,7 @@ import numpy as np
 
 from sluice.planning.certificate import Certificate
 from sluice.planning.formulate import Formulation
-from sluice.planning.program import Block, Flags, Program, Vector
+from sluice.planning.program import Block, Flags, Indices, Program, Vector
 from sluice.planning.solver import Solution, solve
 
 _FREE = 1e-9
@@ -40,10 +40,13 @@ def untied(formulation: Formulation, solution: Solution, certificate: Certificat
     if not _may_tie(formulation, solution, certificate, free_column):
         return None
     face = _face(program, solution, free_column, np.abs(solution.dual) * program.row_sizes <= free)
-    answer = solve(_with_load(formulation, face))
+    whole = _with_load(formulation, face)
+    settled, moves = _held(whole)
+    answer = solve(_rest(whole, settled, moves))
     if not answer.verdict.may_actuate:
         return None
-    return answer.primal[: program.columns]
+    settled[moves] = answer.primal
+    return settled[: program.columns]
 
 
 def _may_tie(formulation: Formulation, solution: Solution, certificate: Certificate, free_column: Flags) -> bool:
@@ -112,4 +115,42 @@ def _with_load(formulation: Formulation, face: Program) -> Program:
         entry_rows=np.append(face.entry_rows, np.array(rows, dtype=np.int64)),
         entry_columns=np.append(face.entry_columns, np.array(columns_, dtype=np.int64)),
         entries=np.append(face.entries, np.array(values)),
+    )
+
+
+def _held(whole: Program) -> tuple[Vector, Indices]:
+    """The columns' values where they are given, 0 of the others; and these, which may move.
+
+    Given are those between equal bounds, and then those that an equation leaves no choice: as a rule nearly all.
+    """
+    values, may_move = np.where(whole.lower < whole.upper, 0.0, whole.lower), whole.lower < whole.upper
+    moving = may_move[whole.entry_columns]
+    alone = (np.bincount(whole.entry_rows[moving], minlength=whole.rows) == 1) & (whole.row_lower == whole.row_upper)
+    single = (moving & alone[whole.entry_rows]).nonzero()[0]
+    rows, columns = whole.entry_rows[single], whole.entry_columns[single]
+    there = (whole.row_upper - whole.times(values))[rows] / whole.entries[single]
+    values[columns] = np.clip(there, whole.lower[columns], whole.upper[columns])
+    may_move[columns] = False
+    return values, may_move.nonzero()[0]
+
+
+def _rest(whole: Program, held: Vector, moves: Indices) -> Program:
+    """The program of the columns that may move, beside those that are ``held``."""
+    place = np.full(whole.columns, -1)
+    place[moves] = np.arange(len(moves))
+    inside = (place[whole.entry_columns] >= 0).nonzero()[0]
+    rows = np.unique(whole.entry_rows[inside])
+    taken = whole.times(held)[rows]
+    return Program(
+        row_blocks=(Block("face", 0, [whole.row_name(row) for row in rows.tolist()]),),
+        column_blocks=(Block("face", 0, [whole.column_name(column) for column in moves.tolist()]),),
+        objective=whole.objective[moves],
+        lower=whole.lower[moves],
+        upper=whole.upper[moves],
+        scale=whole.scale[moves],
+        row_lower=whole.row_lower[rows] - taken,
+        row_upper=whole.row_upper[rows] - taken,
+        entry_rows=rows.searchsorted(whole.entry_rows[inside]),
+        entry_columns=place[whole.entry_columns[inside]],
+        entries=whole.entries[inside],
     )
