@@ -21,6 +21,7 @@ from tests.controlplane.cluster import ControlPlane
 from tests.controlplane.programs import find
 
 from sluice.actuate.kubernetes_api import APPLY, ClientApi
+from sluice.gate.assembly import may_hold
 from sluice.gate.cluster_feed import Access, ClusterFeed
 from sluice.gate.feed import World
 from sluice.gate.lease import Lease
@@ -59,6 +60,10 @@ class Server:
     def apply_resource(self, document: dict[str, Any]) -> bool:
         plural = PLURALS[document["kind"]]
         return self.apply(f"/apis/sluice.dev/v1alpha1{NAMESPACE}/{plural}/{document['metadata']['name']}", document)
+
+    def delete_resource(self, document: dict[str, Any]) -> None:
+        path = f"/apis/sluice.dev/v1alpha1{NAMESPACE}/{PLURALS[document['kind']]}/{document['metadata']['name']}"
+        assert self.api.send("DELETE", path).fine
 
     def lease_version(self) -> str:
         """Another one after every renewal."""
@@ -129,7 +134,7 @@ async def test_a_standby_takes_over_within_three_seconds(server: Server) -> None
 
 
 async def test_the_feed_follows_objects_and_plans(server: Server) -> None:
-    text = manifests([8000], 10000, 9901, None, {"chat": {}, "code": {}}, "Disabled", replica_settings(1))
+    text = manifests([8000], 10000, 9901, 9002, {"chat": {}, "code": {}}, "Enabled", replica_settings(1))
     documents = [json.loads(one) for one in text.split("---\n")]
     await settled(lambda: all(server.apply_resource(one) for one in documents), "our kinds are served")
     worlds: list[World] = []
@@ -170,6 +175,13 @@ async def test_the_feed_follows_objects_and_plans(server: Server) -> None:
         )
         await settled(lambda: problems, "the malformed plan is counted")
         assert plans[-1].plan_id == "first", "and the one before stays"
+
+        law, fleet = documents[:2]
+        await asyncio.to_thread(server.delete_resource, law)
+        assert may_hold(worlds[-1].fleet)
+        observing = {**fleet, "spec": {**fleet["spec"], "mode": "Observe"}}
+        assert await asyncio.to_thread(server.apply_resource, observing)
+        await settled(lambda: not may_hold(worlds[-1].fleet), "a fleet that does not resolve can leave Enforce")
     finally:
         following.cancel()
         with suppress(asyncio.CancelledError):

@@ -23,7 +23,7 @@ import aiohttp
 import kubernetes
 
 from sluice.api.manifests import parse
-from sluice.gate.feed import FeedError, World, read_plan, world_of
+from sluice.gate.feed import FeedError, World, let_go, lets_go, read_plan, world_of
 from sluice.model.naming import GROUP, VERSION, plan_config_map
 from sluice.model.plan import Plan
 
@@ -108,6 +108,8 @@ class ClusterFeed:
     _seen: dict[str, dict[str, Mapping[str, Any]]] = field(default_factory=dict)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _plan_text: str = ""
+    _told: World | None = None
+    """What was told last of a fleet that could be used."""
 
     def _paths(self) -> dict[str, tuple[str, dict[str, str]]]:
         """Plural -> collection and query."""
@@ -205,14 +207,12 @@ class ClusterFeed:
             await asyncio.sleep(GATHER_SECONDS)
             self._changed.clear()
             try:
-                world = self._world()
-                self.take_world(world)
-                self._tell_plan(world)
+                self._tell_once()
             except FeedError as error:
                 LOG.warning("going on with what was there before", extra={"problem": str(error)})
                 self.problem("Objects")
 
-    def _world(self) -> World:
+    def _tell_once(self) -> None:
         documents = [
             {**_KINDS.get(plural, {}), **item}
             for plural, items in self._seen.items()
@@ -220,7 +220,15 @@ class ClusterFeed:
             for item in items.values()
         ]
         # JSON is YAML: the same reader, and the same judgement, as for manifests from files.
-        return world_of(parse("\n---\n".join(json.dumps(one) for one in documents), "API server"), self.fleet_name)
+        read = parse("\n---\n".join(json.dumps(one) for one in documents), "API server")
+        try:
+            self._told = world_of(read, self.fleet_name)
+        except FeedError:
+            if self._told is not None and lets_go(read, self.fleet_name):
+                self.take_world(let_go(self._told))
+            raise
+        self.take_world(self._told)
+        self._tell_plan(self._told)
 
     def _tell_plan(self, world: World) -> None:
         item = self._seen[_PLANS].get(plan_config_map(self.fleet_name), {})

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from sluice.api.supply import count
 from sluice.gate.assembly import Choices, terms_of
 from sluice.gate.routes import Rules
 from sluice.gate.terms import GateTerms
-from sluice.model.fleet import Fleet, WorkloadClass
+from sluice.model.fleet import Fleet, GateUse, Mode, WorkloadClass
 from sluice.model.plan import Plan
 
 LOG = logging.getLogger(__name__)
@@ -61,6 +61,24 @@ def world_of(manifests: Manifests, fleet_name: str | None) -> World:
     return World(fleet=resolved.fleet, classes=resolved.classes, addresses=addresses, rules=rules)
 
 
+def lets_go(manifests: Manifests, fleet_name: str | None) -> bool:
+    """Whether manifests that make no world say all the same that nothing is to be held.
+
+    The fleet is gone, or does not enforce, which it takes neither profile nor class to tell. Where
+    something could not be read, a fleet that is missing tells nothing.
+    """
+    named = [one for one in manifests.fleets if fleet_name in (None, one.metadata.name)]
+    if not named:
+        return not manifests.errors
+    spec = named[0].spec
+    return len(named) == 1 and (spec.mode is not Mode.ENFORCE or GateUse(spec.data_plane.gate) is not GateUse.ENABLED)
+
+
+def let_go(world: World) -> World:
+    """The same with a fleet that only looks."""
+    return replace(world, fleet=replace(world.fleet, mode=Mode.OBSERVE))
+
+
 def _rules(namespace: str, classes: Iterable[WorkloadClass], objects: Iterable[Mapping[str, Any]]) -> Rules:
     """The rules of the HTTPRoutes to which ``classes`` refer, as far as they are among ``objects``."""
     wanted = {workload.route.name for workload in classes if workload.route is not None}
@@ -75,10 +93,14 @@ def _rules(namespace: str, classes: Iterable[WorkloadClass], objects: Iterable[M
 
 def read_world(folder: Path, fleet_name: str | None) -> World:
     """The world as the manifests below ``folder`` declare it."""
+    return world_of(_read(folder), fleet_name)
+
+
+def _read(folder: Path) -> Manifests:
     merged = Manifests()
     for path in sorted([*folder.rglob("*.yaml"), *folder.rglob("*.yml")]):
         merged = merged.merge(parse(path.read_text(encoding="utf-8"), str(path)))
-    return world_of(merged, fleet_name)
+    return merged
 
 
 def read_plan(text: str, fleet_key: str) -> Plan:
@@ -144,9 +166,16 @@ class Feed:
         if first:
             return
         try:
-            self.take_world(read_world(self.manifests, self.fleet_name))
-        except (OSError, FeedError) as error:
+            read = _read(self.manifests)
+        except OSError as error:
             self._complain("Manifests", str(error))
+            return
+        try:
+            self.take_world(world_of(read, self.fleet_name))
+        except FeedError as error:
+            self._complain("Manifests", str(error))
+            if lets_go(read, self.fleet_name):
+                self.take_world(let_go(self.world))
 
     def take_world(self, world: World) -> None:
         """Other classes or engines."""
