@@ -17,9 +17,13 @@ from matplotlib.ticker import StrMethodFormatter
 from sluice.simulation.claims import Chart, Line
 
 MOST_TICKS = 12
+FEW_POINTS = 50
+"""Up to here every point has its mark."""
 LEGEND_COLUMNS = 4
 WIDE_LABEL = 24
 """Characters beyond which labels stand one under the other."""
+STYLES = ("-", "--", "-.", ":")
+"""In turn, so that a line which lies on another leaves it to be seen."""
 APART = 0.012
 """Share of the axis by which neighbours with error bars stand apart: one on another, nobody could tell them."""
 
@@ -59,13 +63,15 @@ def draw(chart: Chart, folder: Path) -> Path:
     """Draw one chart into ``folder`` and return its path."""
     figure, axes = plt.subplots(figsize=(7.5, 4.5), layout="constrained")
     lines = distinct(chart.lines)
-    for line in apart(lines, logarithmic=chart.logarithmic_x):
+    for number, line in enumerate(apart(lines, logarithmic=chart.logarithmic_x)):
+        style = STYLES[number % len(STYLES)]
         if line.error:
             axes.errorbar(
                 line.x, line.y, yerr=line.error, label=line.label, marker="o", markersize=3, capsize=2, elinewidth=0.8
             )
         else:
-            axes.plot(line.x, line.y, label=line.label, marker="o" if len(line.x) < 50 else None, markersize=3)
+            mark = "o" if len(line.x) < FEW_POINTS else None
+            axes.plot(line.x, line.y, label=line.label, linestyle=style, marker=mark, markersize=3)
     if chart.level is not None:
         axes.axhline(chart.level, color="black", linewidth=0.8, linestyle=":")
     if chart.logarithmic_x:

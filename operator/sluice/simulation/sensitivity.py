@@ -21,12 +21,13 @@ DECODE_COST = 0.135
 TPOT_MARGINS = (1e-5, 1e-4, 2e-4, 3e-4, 4e-4, 5e-4, 7e-4, 1e-3, 1.5e-3, 2e-3, 2.5e-3, 3e-3)
 """Bounds on time per output token above the solo iteration, seconds."""
 SLOTS = (8, 16, 32)
-SWEEPS: tuple[tuple[str, str, str, bool, tuple[float, ...]], ...] = (
-    ("alpha", "mixed_base_seconds", "alpha, s", False, (0.015, 0.016, 0.0174, 0.019, 0.02)),
-    ("beta", "per_token_seconds", "beta, s per token", False, (2e-5, 6.2e-5, 1.2e-4, 2.5e-4, 5e-4, 1e-3)),
-    ("gamma", "solo_seconds", "gamma, tokens per s", True, (30.0, 36.0, 1 / 0.022, 50.0)),
+SWEEPS: tuple[tuple[str, str, str, bool, float, tuple[float, ...]], ...] = (
+    ("alpha", "mixed_base_seconds", "alpha, ms", False, 1e3, (0.015, 0.016, 0.0174, 0.019, 0.02)),
+    ("beta", "per_token_seconds", "beta, µs per token", False, 1e6, (2e-5, 6.2e-5, 1.2e-4, 2.5e-4, 5e-4, 1e-3)),
+    ("gamma", "solo_seconds", "gamma, tokens per s", True, 1.0, (30.0, 36.0, 1 / 0.022, 50.0)),
 )
-"""Name, the instance's field, label, whether the axis is the field's inverse, and its values (section 6.3's ranges)."""
+"""Name, the instance's field, label, whether the axis is the field's inverse, the label's units in one of the field's,
+and values (section 6.3's ranges)."""
 DECADE = 10.0
 """An axis that spans more is logarithmic."""
 PRICE_TOTALS, PROMPT_SHARES = (0.15, 0.3, 0.6), (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
@@ -79,39 +80,41 @@ def _token_time() -> Claim:
     )
 
 
-def _sweep(name: str, field: str, label: str, inverse: bool, axis: Sequence[float]) -> Claim:
+def _sweep(name: str, field: str, label: str, inverse: bool, units: float, axis: Sequence[float]) -> Claim:
     instances = [replace(PAPER_8B, **{field: 1.0 / x if inverse else x}) for x in axis]  # type: ignore[arg-type]  # one float field by name
     values = [_value(instance) for instance in instances]
     rising = inverse
     holds = all((b >= a - 1e-9) if rising else (b <= a + 1e-9) for a, b in pairwise(values)) and values[0] != values[-1]
-    chart = _chart(f"sensitivity-{name}", f"Value over {name}", label, axis, values, "value per second and replica")
-    chart = replace(chart, logarithmic_x=axis[-1] > DECADE * axis[0])
+    shown = [x * units for x in axis]
+    chart = _chart(f"sensitivity-{name}", f"Value over {name}", label, shown, values, "value per second and replica")
     return Claim(
         name=f"sens-{name}",
         statement=f"Value {'rises' if rising else 'falls'} with {name}",
         verdict=verdict_of(holds=holds),
-        evidence=f"R* {values[0]:.1f} at {axis[0]:g} to {values[-1]:.1f} at {axis[-1]:g}",
-        tables=(_table(f"R* over {label}", name, axis, values),),
-        charts=(chart,),
+        evidence=f"R* {values[0]:.1f} at {shown[0]:g} to {values[-1]:.1f} at {shown[-1]:g} ({label})",
+        tables=(_table(f"R* over {label}", name, shown, values),),
+        charts=(replace(chart, logarithmic_x=axis[-1] > DECADE * axis[0], from_zero=True),),
     )
 
 
 def _batch_and_slope() -> Claim:
-    axis = SWEEPS[1][4]
+    _, _, label, _, units, axis = SWEEPS[1]
+    shown = tuple(x * units for x in axis)
     values = {b: [_value(replace(PAPER_8B, slots=b, per_token_seconds=x)) for x in axis] for b in SLOTS}
     rising = all(values[a][k] <= values[b][k] + 1e-9 for a, b in pairwise(SLOTS) for k in range(len(axis)))
     table = Table(
         title="R* over B and beta",
-        columns=("B", *(f"beta={x:g}" for x in axis)),
+        columns=("B", *(f"beta={x:g} µs" for x in shown)),
         rows=tuple((str(b), *values[b]) for b in SLOTS),
     )
     chart = Chart(
         name="batch-and-slope",
         title="Value over beta by batch size",
-        x_label="beta, s per token",
+        x_label=label,
         y_label="value per second and replica",
-        lines=tuple(Line(label=f"B={b}", x=tuple(axis), y=tuple(values[b])) for b in SLOTS),
+        lines=tuple(Line(label=f"B={b}", x=shown, y=tuple(values[b])) for b in SLOTS),
         logarithmic_x=True,
+        from_zero=True,
     )
     return Claim(
         name="sens-B-beta",
