@@ -33,6 +33,7 @@ from sluice.gate.decision_log import DecisionLog
 from sluice.gate.desk import TICK_SECONDS, Desk
 from sluice.gate.feed import Feed, FeedError, World, read_world
 from sluice.gate.meters import Meters
+from sluice.gate.notices import Notices
 from sluice.gate.routes import classifier, clusters
 from sluice.gate.server import UNGATED_PATHS, Processor, serve
 from sluice.gate.state import Gate
@@ -98,8 +99,8 @@ class GateProcess:
         self.is_active: Callable[[], bool] = lambda: True
         """Whether proxies shall come to this gate; a standby says no."""
         self._signalled = False
-        self._unserved: frozenset[str] = frozenset()
-        self._tell_unserved()
+        self._notices = Notices()
+        self._notices.tell(gate, world)
         self._classify = classifier(world.fleet.namespace, world.classes, world.rules)
         self.meters.clusters = clusters(world.fleet, world.classes, world.rules)
 
@@ -108,19 +109,7 @@ class GateProcess:
         self._classify = classifier(world.fleet.namespace, world.classes, world.rules)
         self.meters.clusters = clusters(world.fleet, world.classes, world.rules)
         self.desk.take_terms(terms, fresh=fresh)
-        self._tell_unserved()
-
-    def _tell_unserved(self) -> None:
-        """Say of which classes no replica is known, when that changes."""
-        unserved = self.desk.gate.unserved
-        if unserved == self._unserved:
-            return
-        self._unserved = unserved
-        pools = {pool.name: len(self.feed.world.addresses.get(pool.name, ())) for pool in self.feed.world.fleet.pools}
-        what = (
-            "no ready replica is known of some classes: they are not held" if unserved else "replicas are known again"
-        )
-        LOG.warning(what, extra={"classes": sorted(unserved), "addresses": pools})
+        self._notices.tell(self.desk.gate, world)
 
     def count_problem(self, why: str) -> None:
         """Something that a feed brought cannot be used."""
@@ -193,6 +182,7 @@ class GateProcess:
             if clock() - looked >= MANIFESTS_SECONDS:
                 looked = clock()
                 self.feed.look_at_manifests()
+                self._notices.tell(self.desk.gate, self.feed.world)
             await asyncio.sleep(TICK_SECONDS)
 
     async def _drain(self) -> None:

@@ -42,11 +42,11 @@ class Need(StrEnum):
     """A signal beyond what every gate sees (classes, arrivals, unfinished prefill tokens, readiness)."""
 
     PLAN = "Plan"
-    FREE_SLOTS = "FreeSlots"
-    """Free slots per replica: the gate ends its stream at the first token and does not see them by itself."""
+    """Rates, guarantees, bands, indices and targets of a fresh plan."""
     PROMISES = "Promises"
-    PARTITION = "Partition"
-    """Replicas set apart for decoding, and decode that moves between replicas."""
+    GAUGES = "Gauges"
+    """Slots, queue and memory of each replica: the gate ends its stream at the first token and does not see them
+    by itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,6 +163,7 @@ class AdmissionPolicy:
     name: str
     order: Order
     needs: frozenset[Need] = frozenset()
+    """Signals that change what it decides; a test holds every order to that."""
     late: Late = Late.IGNORE
     cap: bool = False
     """No class above its planned prefill occupancy (model page section 3.6, C)."""

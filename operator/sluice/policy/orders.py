@@ -1,8 +1,8 @@
 """The admission policies by name: the paper's, today's, and the ones found since.
 
 Each is a frozen value over the kernels of ``sluice.policy.kernels``; what a policy needs
-beyond the gate's own view is declared, and only one that needs nothing but a plan and
-promises may be a default.
+beyond the gate's own view is declared. The live gate says which of it is there, and what is
+done without the rest (``sluice.gate.needs``).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ EARLIEST_DEADLINE = AdmissionPolicy(name="earliest-deadline", order=Order.DEADLI
 """Earliest promise first, whether it can still be kept or not."""
 
 
-TIMELY = AdmissionPolicy(name="timely", order=Order.TIMELY, needs=frozenset({Need.PLAN, Need.PROMISES}), late=Late.LAST)
+TIMELY = AdmissionPolicy(name="timely", order=Order.TIMELY, needs=frozenset(Need), late=Late.LAST)
 """By value for what is scarce, and by promise as far as value allows it; the late last, least in the way first."""
 
 MARGIN_SECONDS = 0.2

@@ -1,4 +1,4 @@
-"""What people are told where the gate knows no replica: metrics, the log, readiness, ``sluice explain``."""
+"""What people are told of what the gate does not know: metrics, the log, readiness, ``sluice explain``."""
 
 from __future__ import annotations
 
@@ -21,11 +21,19 @@ from sluice.gate.feed import World
 from sluice.gate.meters import Meters
 from sluice.gate.process import GateProcess, GateSettings
 from sluice.gate.state import Gate
-from sluice.model.fleet import DataPlaneKind
+from sluice.model.fleet import DataPlaneKind, Hardness, Sli, SliSignal, SliStatistic
 
 FLEET = fleet(DataPlaneKind.ENVOY_FILES)
 POOL = FLEET.pools[0].name
 UNLISTED = replace(FLEET, pools=(replace(FLEET.pools[0], endpoints=()),))
+TTFT = Sli(
+    signal=SliSignal.TTFT,
+    statistic=SliStatistic.WITHIN_FRACTION,
+    target_seconds=1.0,
+    fraction=0.9,
+    hardness=Hardness.HARD,
+    penalty=0.0,
+)
 BLIND = World(fleet=UNLISTED, classes=(workload("chat"), workload("batch")))
 
 
@@ -60,3 +68,14 @@ async def test_log_readiness_and_metrics_name_the_classes(caplog: pytest.LogCapt
         async with session.get("/metrics") as answer:
             assert 'sluice_gate_class_engines{class="chat"} 0.0' in await answer.text()
     await asyncio.wait_for(runner.cleanup(), 10.0)
+
+
+def test_the_log_says_what_the_order_lacks_at_the_start_and_when_that_changes(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        process = GateProcess(GateSettings(polls_engines=False), BLIND)
+        process.feed.take_world(replace(BLIND, addresses={POOL: ("10.0.0.1:8000",)}))
+        promising = tuple(replace(one, slis=(TTFT,)) for one in BLIND.classes)
+        process.feed.take_world(replace(BLIND, classes=promising))
+    told = [vars(record) for record in caplog.records if hasattr(record, "without")]
+    assert [set(one["without"]) for one in told] == [{"Plan", "Promises", "Gauges"}, {"Plan", "Gauges"}]
+    assert {one["order"] for one in told} == {"timely"}
