@@ -52,7 +52,7 @@ def reliefs(plan: Plan, ttft_seconds: Mapping[str, float]) -> Mapping[str, float
     found = {}
     for entry in plan.classes:
         if entry.rationed:
-            near = [other for other in plan.classes if _pools(entry) & _pools(other)]
+            near = [other for other in plan.classes if pools_of(entry) & pools_of(other)]
             found[entry.name] = _relief(near, ttft_seconds)
     return found
 
@@ -88,6 +88,6 @@ def _occupancy(entry: ClassPlan) -> float:
     return entry.prefill + entry.decode_queue + entry.decode_mixed + entry.decode_solo
 
 
-def _pools(entry: ClassPlan) -> frozenset[str]:
+def pools_of(entry: ClassPlan) -> frozenset[str]:
     """The pools that the class is sent to."""
     return frozenset(share.pool for share in entry.pools if share.weight_permille > 0)

@@ -6,6 +6,10 @@
   unless the user declared a ceiling. Leaving rationing removes the limit at once; entering
   it again right afterwards needs a whole dwell of rationing, so a class at the edge flaps at
   most once per dwell.
+* **But a full pool is not opened at the edge.** While another class of its pools is rationed, an
+  in-flight limit is loosened to what its class planned in full occupies, and a tenth more. The
+  plan leaves such a fleet no capacity to work a queue off, and rates are measured to a few
+  percent: whatever comes in beyond its share waits in the engines, and everybody else with it.
 * **A backlog is drained, not kept.** While requests are measured to wait, a rationed class's
   rate is lowered below the plan's until they no longer do (``policy.backlog``), never below a
   quarter of it; an in-flight limit drains by itself, for it counts what waits.
@@ -41,7 +45,7 @@ from types import MappingProxyType
 from sluice.model.decision import ClassTarget, Targets
 from sluice.model.fleet import ControlSettings, Fleet, LimitKind, WorkloadClass
 from sluice.model.plan import ClassPlan, Plan
-from sluice.policy.backlog import relieved
+from sluice.policy.backlog import pools_of, relieved
 from sluice.policy.memory import ClassMemory, Memory
 from sluice.policy.stabilise import (
     ROUNDING,
@@ -54,6 +58,8 @@ from sluice.policy.stabilise import (
 
 __all__ = ["Memory", "open_targets", "targets"]
 
+HEADROOM = 1.1
+"""Of an in-flight limit that stays in a full pool, over what its class planned in full occupies."""
 FENCE_FACTOR = 2
 """The fence stands this many times above the planned in-flight limit."""
 SLOWEST_RATE = 1.0 / 60.0
@@ -87,7 +93,12 @@ def targets(
     for workload in classes:
         before = previous.classes.get(workload.name, ClassMemory())
         entry = sought.of(workload.name)
-        after = before if entry is None else _limits(entry, workload, fleet, before, now, max(1, proxies))
+        if entry is None:
+            after = before
+        elif _stays_at_the_edge(entry, sought, before, fleet.data_plane.limit):
+            after = _at_the_edge(entry, before, fleet.control, now, max(1, proxies))
+        else:
+            after = _limits(entry, workload, fleet, before, now, max(1, proxies))
         after = _weights(entry, workload, fleet, after, now, replicas)
         memory[workload.name] = after
         wanted.append(_target(workload, after, fleet.data_plane.limit))
@@ -117,6 +128,31 @@ def open_targets(
     if previous.ordered is not None and previous.ordered.classes == ordered.classes:
         ordered = previous.ordered
     return ordered, Memory(classes=memory, ordered=ordered)
+
+
+def _stays_at_the_edge(entry: ClassPlan, plan: Plan, before: ClassMemory, limit: LimitKind) -> bool:
+    """Whether a class planned in full keeps its in-flight limit: another one of its pools is rationed."""
+    if entry.rationed or not before.in_flight_limit or limit not in (LimitKind.IN_FLIGHT, LimitKind.BOTH):
+        return False
+    return any(other.rationed and pools_of(entry) & pools_of(other) for other in plan.classes)
+
+
+def _at_the_edge(
+    entry: ClassPlan, before: ClassMemory, control: ControlSettings, now: float, proxies: int
+) -> ClassMemory:
+    """The in-flight limit alone, and no tighter than the class planned in full needs."""
+    occupied = entry.prefill + entry.decode_queue + entry.decode_mixed + entry.decode_solo
+    roomy = entry.model_copy(update={"in_flight_limit": math.ceil(HEADROOM * occupied - ROUNDING)})
+    periods = (now - before.tightened_at) / control.solve_period_seconds
+    inside = _in_flight(roomy, before, control, periods, proxies)
+    tightened = _is_tighter(inside, before.in_flight_limit)
+    return replace(
+        before,
+        rate_limit=None,
+        in_flight_limit=inside,
+        rationed_since=None,
+        tightened_at=now if tightened else before.tightened_at,
+    )
 
 
 def _limits(

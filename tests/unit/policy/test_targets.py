@@ -105,6 +105,42 @@ def test_a_limit_is_loosened_and_removed_at_once() -> None:
     assert (gone.rate_limit, gone.fence) == (None, None)
 
 
+def edge(admitted: float, others_admitted: float, other_pool: str = "a") -> Plan:
+    """Chat beside a class that asks for 5 a second; chat planned in full occupies 20."""
+    chat = class_plan(
+        "chat",
+        admitted=admitted,
+        offered=10,
+        weights={"a": 1000},
+        in_flight_limit=15 if admitted < 10 else None,
+        decode_mixed=20,
+    )
+    limit = 1 if others_admitted < 5 else None
+    other = class_plan("batch", admitted=others_admitted, offered=5, weights={other_pool: 1000}, in_flight_limit=limit)
+    return plan_of(chat, other, replicas={"a": 2, "b": 2})
+
+
+@pytest.mark.parametrize(
+    ("limit", "now_wanted", "expected"),
+    [
+        pytest.param(LimitKind.BOTH, edge(10, 1), (None, 22), id="stays, a tenth above what is needed"),
+        pytest.param(LimitKind.IN_FLIGHT, edge(10, 1), (None, 22), id="also alone"),
+        pytest.param(LimitKind.RATE, edge(10, 1), (None, None), id="a rate, which cannot correct itself, goes"),
+        pytest.param(LimitKind.BOTH, edge(10, 5), (None, None), id="goes where there is room for all"),
+        pytest.param(LimitKind.BOTH, edge(10, 1, "b"), (None, None), id="goes where another pool is the full one"),
+    ],
+)
+def test_in_a_full_pool_the_in_flight_limit_of_a_class_at_the_edge(
+    limit: LimitKind, now_wanted: Plan, expected: tuple[float | None, int | None]
+) -> None:
+    course = Course(limit)
+    for step in range(9):
+        course.at(10.0 * step, edge(7, 1))
+    target = course.at(90, now_wanted)
+    assert (target.rate_limit, target.in_flight_limit) == expected
+    assert course.at(90, now_wanted) == target
+
+
 def test_a_class_at_the_edge_flaps_at_most_once_per_dwell() -> None:
     course = Course()
     limited = []
