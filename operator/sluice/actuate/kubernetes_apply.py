@@ -80,6 +80,7 @@ class KubernetesActuator:
 
     def preview(self, order: Order) -> str:
         """A unified diff of the fields that ``act`` would change; reads, and writes nothing."""
+        order = replace(order, confirmed_at=None)  # no change that anybody would wait for
         done = self._observe(order.fleet)
         if done.failed:
             return "\n".join(f"# {finding.message}" for finding in done.problems)

@@ -3,16 +3,19 @@
 ``plan.json`` has the plan's schema (``sluice.model.plan``), ``targets.json`` the stabilised
 limits and weights; a restarted operator takes the latter back as its memory. A new plan that
 agrees with the written one within the fleet's dead band is not written: a plan changes its id
-with every estimate.
+with every estimate. ``confirmed`` says when it last was what the operator would plan, and moves
+only every ten minutes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import ValidationError
 
+from sluice.actuate.confirming import is_due
 from sluice.actuate.kinds import CONFIG_MAP
 from sluice.actuate.objects import Document, owned_by_fleet
 from sluice.actuate.port import Order, targets_from_json, targets_to_json
@@ -23,6 +26,7 @@ from sluice.policy.agreement import plans_agree
 
 PLAN_KEY = "plan.json"
 TARGETS_KEY = "targets.json"
+CONFIRMED_KEY = "confirmed"
 
 
 def render(order: Order, observed: Mapping[str, Any] | None) -> Document:
@@ -36,9 +40,22 @@ def render(order: Order, observed: Mapping[str, Any] | None) -> Document:
         plan = standing
     if plan is not None:
         data[PLAN_KEY] = plan.model_dump_json(by_alias=True, indent=2) + "\n"
+        data |= _confirmed(order, observed, stays=plan is standing)
     document = owned_by_fleet(CONFIG_MAP, plan_config_map(order.fleet.name), order.fleet, order.targets.plan_id)
     document["data"] = data
     return document
+
+
+def _confirmed(order: Order, observed: Mapping[str, Any] | None, *, stays: bool) -> dict[str, str]:
+    """The time of confirmation, RFC 3339: as it stands, or, with another plan or after a while, that of ``order``."""
+    text = str((observed or {}).get("data", {}).get(CONFIRMED_KEY, ""))
+    try:
+        told_at = datetime.fromisoformat(text).timestamp()
+    except ValueError:
+        text, told_at = "", None
+    if order.confirmed_at is not None and (not stays or is_due(told_at, order.confirmed_at)):
+        text = datetime.fromtimestamp(order.confirmed_at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return {CONFIRMED_KEY: text} if text else {}
 
 
 def plan_of(observed: Mapping[str, Any] | None) -> Plan | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from pydantic import TypeAdapter, ValidationError
@@ -29,6 +29,10 @@ class Order:
     """Addresses of ready replicas, for data planes that route to them directly."""
     proxies: int = 1
     """Ready proxies that divide each limit among themselves."""
+    confirmed_at: float | None = field(default=None, compare=False)
+    """When ``plan`` was last weighed against the present, epoch seconds; it alone makes no other order.
+
+    None: not in this pass."""
     handed_over: frozenset[str] = frozenset()
     """Classes that are another fleet's now, which takes their routes as they stand: they are not ours to remove."""
 

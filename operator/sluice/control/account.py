@@ -12,7 +12,7 @@ from sluice.control.ports import FleetKey
 from sluice.learning.pools import LawMemory
 from sluice.model.decision import Decision, Receipt, Targets
 from sluice.model.demand import Demand
-from sluice.model.fleet import Fleet, Mode, WorkloadClass
+from sluice.model.fleet import Fleet, Mode, SafePlan, WorkloadClass
 from sluice.model.plan import Plan
 from sluice.model.reasons import Finding, Reason
 from sluice.model.snapshot import Observation, PoolSupply
@@ -57,9 +57,26 @@ class Account:
         return self.decision.plan if self.decision is not None else None
 
     @property
+    def confirmed_at(self) -> float | None:
+        """When the plan was last weighed, if in this pass; epoch seconds."""
+        if self.decision is None or self.fleet is None:
+            return None
+        return confirmed_at(self.decision, self.fleet, self.now)
+
+    @property
     def enforcing(self) -> bool:
         """Whether limits and weights are written at all."""
         return self.fleet is not None and self.fleet.mode is Mode.ENFORCE
+
+
+def confirmed_at(decision: Decision, fleet: Fleet, now: float) -> float | None:
+    """``now`` where the plan was weighed against present demand, or made of what a blind fleet is to be planned by.
+
+    None: it is held for want of anything better, and whoever trusts it shall not go on for ever.
+    """
+    blind = any(finding.reason is Reason.BLIND for finding in decision.findings)
+    held = decision.targets is None or (blind and fleet.control.safe_plan is not SafePlan.PRIORS)
+    return None if held else now
 
 
 class ClassIndex:

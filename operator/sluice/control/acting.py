@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from sluice.actuate.order import has_limits, without_limits
 from sluice.actuate.port import Actuator, NoAnswer, Order
+from sluice.control.account import confirmed_at
 from sluice.control.enforcing import handed_over, moved_away
 from sluice.control.gathering import Gathered
 from sluice.control.memory import Memory
@@ -175,6 +176,7 @@ def _order(gathered: Gathered, decision: Decision, targets: Targets) -> Order:
         plan=decision.plan,
         supplies=gathered.supplies,
         proxies=gathered.snapshot.observation.proxies_ready,
+        confirmed_at=confirmed_at(decision, gathered.fleet, gathered.snapshot.now),
         handed_over=handed_over(gathered.declared.view, gathered.declared.key),
     )
 

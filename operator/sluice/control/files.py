@@ -18,6 +18,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from sluice.actuate.atomic_file import replace_text, text_at
+from sluice.actuate.confirming import is_due
 from sluice.control.ports import FleetKey, Ref, Status, document
 from sluice.control.workers import Overloaded, Workers
 from sluice.model.plan import Plan
@@ -38,6 +39,8 @@ class StatusFiles:
         self._known: dict[Ref, Status] = {}
         self._signatures: dict[Path, Signature | None] = {}
         self._plans: dict[FleetKey, Plan] = {}
+        self._confirmed: dict[FleetKey, float] = {}
+        """When each of them was last told to be right, epoch seconds."""
         self._complaint = ""
         self.revision = 0
         """Moves with every status: who caches what is shown compares it."""
@@ -63,17 +66,23 @@ class StatusFiles:
         path = self._path(ref)
         return self._signatures.get(path) is None or _signature(path) != self._signatures[path]
 
-    async def keep_plan(self, key: FleetKey, plan: Plan) -> None:
-        """The whole plan of a fleet, in its own schema."""
+    async def keep_plan(self, key: FleetKey, plan: Plan, confirmed_at: float | None) -> None:
+        """The whole plan of a fleet, in its own schema; one that stays is put there anew where confirming it is due."""
         path = self._out / f"plan.{key[0]}.{key[1]}.json"
-        if self._plans.get(key) == plan and _signature(path) == self._signatures.get(path):
+        stands = self._plans.get(key) == plan and _signature(path) == self._signatures.get(path)
+        if stands and not is_due(self._confirmed.get(key), confirmed_at):
             return
         text = plan.model_dump_json(by_alias=True, indent=2) + "\n"
-        if self._signatures.get(path) is None and text_at(path) == text:
-            self._signatures[path] = _signature(path)  # a restart finds the file as it would write it
-        else:
-            await self._put({path: text})
+        found = _signature(path)
+        if not stands and found is not None and self._signatures.get(path) is None and text_at(path) == text:
+            # A restart finds the file as it would write it.
+            self._plans[key], self._signatures[path], self._confirmed[key] = plan, found, found[1] / 1e9
+            await self.keep_plan(key, plan, confirmed_at)
+            return
+        await self._put({path: text})
         self._plans[key] = plan
+        if confirmed_at is not None:
+            self._confirmed[key] = confirmed_at
 
     def kept_plan(self, key: FleetKey) -> Plan | None:
         """The plan in the file."""

@@ -233,7 +233,7 @@ class Passes:
         await self._paperwork.run(self._metrics.show_fleet, namespace, name, told.figures)
         plan, adopted = account.plan, account.decision is not None and account.decision.adopted
         if plan is not None:
-            await self._telling.keep_plan(account.key, plan)
+            await self._telling.keep_plan(account.key, plan, account.confirmed_at)
         outcome = "Adopted" if adopted else "Kept"
         self._metrics.count("sluice_passes_total", namespace=namespace, fleet=name, outcome=outcome)
         if adopted and plan is not None:

@@ -148,8 +148,11 @@ class StatusSink(Protocol):
         """Whether what was written last has got lost, so that it must be written again."""
         ...
 
-    async def keep_plan(self, key: FleetKey, plan: Plan) -> None:
-        """Put the plan where people look for it, where status is not such a place. Never raises."""
+    async def keep_plan(self, key: FleetKey, plan: Plan, confirmed_at: float | None) -> None:
+        """Put the plan where people look for it, where status is not such a place. Never raises.
+
+        Now and then also one that stays, if it is confirmed (``actuate.confirming``); epoch seconds.
+        """
         ...
 
     def kept_plan(self, key: FleetKey) -> Plan | None:

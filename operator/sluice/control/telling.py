@@ -52,9 +52,9 @@ class Telling:
             for event in events:
                 self._metrics.count("sluice_events_total", type=event.type.value)
 
-    async def keep_plan(self, key: FleetKey, plan: Plan) -> None:
+    async def keep_plan(self, key: FleetKey, plan: Plan, confirmed_at: float | None) -> None:
         """The plan in force, for those who read it whole."""
-        await self._sink.keep_plan(key, plan)
+        await self._sink.keep_plan(key, plan, confirmed_at)
 
     def kept_plan(self, key: FleetKey) -> Plan | None:
         """The whole plan that an operator before us kept."""

@@ -107,7 +107,8 @@ class ClusterFeed:
     problem: Callable[[str], None]
     _seen: dict[str, dict[str, Mapping[str, Any]]] = field(default_factory=dict)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
-    _plan_text: str = ""
+    _plan_seen: tuple[str, str] = ("", "")
+    """The plan's text, and when the operator last confirmed it."""
     _told: World | None = None
     """What was told last of a fleet that could be used."""
 
@@ -231,10 +232,10 @@ class ClusterFeed:
         self._tell_plan(self._told)
 
     def _tell_plan(self, world: World) -> None:
-        item = self._seen[_PLANS].get(plan_config_map(self.fleet_name), {})
-        text = str(item.get("data", {}).get("plan.json", ""))
-        if text and text != self._plan_text:
-            self._plan_text = text
+        data = self._seen[_PLANS].get(plan_config_map(self.fleet_name), {}).get("data", {})
+        text, confirmed = (str(data.get(key, "")) for key in ("plan.json", "confirmed"))
+        if text and (text, confirmed) != self._plan_seen:
+            self._plan_seen = text, confirmed
             self.take_plan(read_plan(text, world.fleet.key))
 
 

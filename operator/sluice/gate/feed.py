@@ -1,8 +1,9 @@
 """Where fleet, classes and plan come from: a directory of manifests and a plan file.
 
 Both are looked at many times a second by their modification time, which costs two system
-calls, and read when they changed. A file that cannot be used changes nothing: the gate goes on
-with what it has, counts the problem and says so.
+calls, and read when they changed. A plan file that is put there anew with the same content
+renews the plan. A file that cannot be used changes nothing: the gate goes on with what it has,
+counts the problem and says so.
 """
 
 from __future__ import annotations
@@ -129,8 +130,8 @@ class Feed:
     manifests: Path | None = None
     fleet_name: str | None = None
     stale_seconds: float = 3600.0
-    """A plan that was not renewed for so long is no longer trusted with the order. Long, because a plan
-    that agrees with the last one within the dead band is not written again."""
+    """A plan that was not renewed for so long is no longer trusted with the order. Long, because one that
+    agrees with the last one within the dead band is not written again, but confirmed every ten minutes."""
     plan: Plan | None = None
     fresh: bool = False
     _plan_stamp: tuple[int, int, int] | None = None
@@ -184,9 +185,11 @@ class Feed:
             self.take(self.terms(), self.fresh)
 
     def take_plan(self, plan: Plan, now: float) -> None:
-        """A plan from elsewhere than the file."""
-        self.plan, self._plan_read, self.fresh = plan, now, True
-        self.take(self.terms(), True)
+        """A plan from elsewhere than the file; the same one renewed only goes on being trusted."""
+        stays, self._plan_read = self.fresh and plan == self.plan, now
+        if not stays:
+            self.plan, self.fresh = plan, True
+            self.take(self.terms(), True)
 
     def _look_at_plan(self, now: float) -> bool:
         if self.plan_file is None:

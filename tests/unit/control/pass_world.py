@@ -138,7 +138,7 @@ class Here:
         del ref
         return False
 
-    async def keep_plan(self, key: FleetKey, plan: Plan) -> None:
+    async def keep_plan(self, key: FleetKey, plan: Plan, confirmed_at: float | None) -> None:
         """Status has it."""
 
     def kept_plan(self, key: FleetKey) -> None:

@@ -75,9 +75,9 @@ class ClusterStatus:
         del ref
         return False
 
-    async def keep_plan(self, key: FleetKey, plan: Plan) -> None:
+    async def keep_plan(self, key: FleetKey, plan: Plan, confirmed_at: float | None) -> None:
         """The plan is in status, and in Enforce in its ConfigMap."""
-        del key, plan
+        del key, plan, confirmed_at
 
     def kept_plan(self, key: FleetKey) -> None:
         """Status has all that a plan needs to go on."""
