@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,8 @@ def standing_plan(where: str, fleet: Fleet) -> Plan:
     try:
         document = yaml.safe_load(Path(where).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise StandingPlanError(f"--diff {where}: cannot be read: {error}") from error
+        why = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
+        raise StandingPlanError(f"--diff {where}: cannot be read: {why}") from error
     plans = document if isinstance(document, list) else [document]
     found = [plan for entry in plans if (plan := _read(where, entry)).fleet == fleet.key]
     if not found:
@@ -51,7 +53,8 @@ def _read(where: str, document: Any) -> Plan:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "document"
-        raise StandingPlanError(f"--diff {where}: is no plan: {place}: {first['msg']}") from error
+        message = f"--diff {where}: is no plan: {place}: {first['msg']}; make one with -o json"
+        raise StandingPlanError(message) from error
 
 
 def _of_config_map(where: str, document: Mapping[str, Any]) -> Plan:
@@ -67,9 +70,12 @@ def _from_cluster(fleet: Fleet) -> Plan:
         config.load_config()  # type: ignore[no-untyped-call]  # the client library has no types
         found = client.CoreV1Api().read_namespaced_config_map(name, fleet.namespace, _request_timeout=_TIMEOUT_SECONDS)
     except ConfigException as error:
-        raise StandingPlanError(f"--diff cluster: no kubeconfig: {error}") from error
+        message = f"--diff cluster: no kubeconfig: {error} Set KUBECONFIG, or compare with a file"
+        raise StandingPlanError(message) from error
     except ApiException as error:
         message = f"ConfigMap {fleet.namespace}/{name}: {error.status} {error.reason}"
+        if error.status == HTTPStatus.NOT_FOUND:
+            message += "; no operator has planned this fleet there yet"
         raise StandingPlanError(f"--diff cluster: {message}") from error
     except HTTPError as error:
         raise StandingPlanError(f"--diff cluster: the API server does not answer: {error}") from error

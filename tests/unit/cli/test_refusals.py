@@ -38,6 +38,9 @@ RUNNER = CliRunner()
         ),
         pytest.param(["plan", "-f", FLEET, "--sweep", "sli=ttft:chat:2..1"], ["--sweep", "backwards"], id="a range"),
         pytest.param(["plan", "-f", FLEET, "--diff", "nowhere"], ["--diff nowhere"], id="a plan that is not there"),
+        pytest.param(
+            ["plan", "-f", FLEET, "--diff", f"{FLEET}/fleet.yaml"], ["is no plan", "-o json"], id="a manifest as a plan"
+        ),
         pytest.param(["plan", "-f", FLEET, "--png", "curve.png"], ["--png", "--sweep"], id="a curve of nothing"),
         pytest.param(
             ["simulate", "-f", TWO, "--trace", "chat=nowhere.csv"],
