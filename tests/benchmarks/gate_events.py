@@ -1,6 +1,6 @@
 """python -m tests.benchmarks.gate_events COUNT SEED: random events through the gate's machine, checked after each.
 
-A process of its own, with plain kernels as ``sluice gate`` runs them.
+A process of its own, with plain kernels and the default order as ``sluice gate`` runs them.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ os.environ["SLUICE_KERNELS"] = "plain"
 
 from tests.property.test_gate import Driver
 
-from sluice.policy.orders import BANDS, keeping_promises
+from sluice.policy.orders import timely
 
 
 def main(count: int, seed: int) -> None:
-    driver = Driver(keeping_promises(BANDS, prefill_seconds_per_token=1e-4), seed)
+    driver = Driver(timely(1e-4), seed)
     began = time.process_time()
     for _ in range(count):
         driver.step(signals=True)

@@ -130,7 +130,11 @@ class Driver:
     def replan(self) -> Effects:
         engines = [number for number in range(4) if self.random.random() < 0.5]
         fresh = replace(world(self.gate.terms.policy, engines), classes=self.gate.terms.classes)
-        return self.gate.on_terms(fresh, self.now)
+        effects = self.gate.on_terms(fresh, self.now)
+        for name, one in self.gate.lanes.items():
+            if one.has_engine:
+                self.blind_ticks[name] = 0
+        return effects
 
     def pause(self) -> Effects:
         """Nobody comes for a while."""
@@ -205,7 +209,7 @@ def test_budgets_are_exact_and_nothing_waits_beside_an_idle_engine(
 
 def test_nothing_adds_up_over_ten_thousand_events() -> None:
     """One gate for long; ``make bench`` does the same for a million."""
-    driver = Driver(keeping_promises(BANDS, prefill_seconds_per_token=1e-4), 6)
+    driver = Driver(timely(1e-4), 6)
     for _ in range(10_000):
         driver.step(signals=True)
     assert driver.number > 2000
