@@ -28,6 +28,10 @@ class Engine:
         (``OURS_LAST``) are left out: the gate learns of that before we do.
         """
         self.most = 0
+        self.fleet: list[Engine] = [self]
+        """This engine and those beside it."""
+        self.worst_of_fleet = 0.0
+        """The most unfinished tokens that all of them held at once, beside the largest request for each of them."""
         self.port = 0
         self._turn = asyncio.Lock()
         self._permits = asyncio.Semaphore(0)
@@ -54,6 +58,8 @@ class Engine:
         if len(self.unfinished) > 2:
             self.worst = max(self.worst, sum(self.unfinished.values()) - max(self.unfinished.values()))
         self.most = max(self.most, len(self.unfinished))
+        together = sorted(tokens for engine in self.fleet for tokens in engine.unfinished.values())
+        self.worst_of_fleet = max(self.worst_of_fleet, sum(together[: -len(self.fleet)]))
         self.arrived.append(request.headers.get("x-tag", ""))
         response = web.StreamResponse(headers={"content-type": "text/event-stream"})
         try:
