@@ -52,7 +52,7 @@ class Meter:
 @contextmanager
 def in_processes(workers: int, book: JobBook | None = None, meter: Meter | None = None) -> Iterator[Runner]:
     """A runner that spreads jobs over ``workers`` processes and asks ``book`` first; kernels are compiled once."""
-    kept, counted = book or JobBook(), meter or Meter()
+    kept, counted = JobBook() if book is None else book, meter or Meter()
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
 
         def run(jobs: Sequence[Job[R]]) -> list[R]:

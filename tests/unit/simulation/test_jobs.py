@@ -144,12 +144,13 @@ def test_a_line_that_was_cut_off_is_run_again(tmp_path: Path) -> None:
 
 def test_a_run_that_was_stopped_goes_on_with_what_is_missing(tmp_path: Path) -> None:
     path, trials = tmp_path / "jobs.jsonl", [replace(TRIAL, seed=seed) for seed in (1, 2, 3)]
-    JobBook(path).keep(Fails(7), 0.5, 1.0)
     told: list[tuple[float, bool]] = []
     meter = Meter(lambda cost, known: told.append((cost, known)))
     with in_processes(1, JobBook(path), meter) as run:
         first = run(trials[:2])
         again = run(trials)
+    JobBook(path).keep(Fails(7), 0.5, 1.0)
+    with in_processes(1, JobBook(path), meter) as run:
         assert run([Fails(7)]) == [0.5]
     assert [r.value for r in again[:2]] == [r.value for r in first]
     assert [r.trial.seed for r in again] == [1, 2, 3]
