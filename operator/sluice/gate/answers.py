@@ -43,7 +43,11 @@ class Answers:
         """The answer of a request is over; None where it is not known."""
         found = self._under_way.pop(request_id, None)
         if found is not None:
-            self.resident[found[1].terms.name] -= 1
+            name = found[1].terms.name
+            self.resident[name] -= 1
+            if not self.resident[name]:
+                del self.resident[name]  # replicas come and go for as long as the gate lives
+                self._excess.pop(name, None)
         return found
 
     def hear(self, *, reported: bool) -> None:
@@ -66,7 +70,9 @@ class Answers:
         """An engine says that it holds ``held`` requests: what two readings in a row do not know was lost."""
         excess = max(0, self.resident[engine] - round(held))
         lost = min(excess, self._excess.get(engine, 0))
-        self._excess[engine] = excess - lost
+        self._excess.pop(engine, None)
+        if excess > lost:
+            self._excess[engine] = excess - lost
         if lost and self.reported:
             here = (key for key, (_, where) in self._under_way.items() if where.terms.name == engine)
             self._drop(list(islice(here, lost)))

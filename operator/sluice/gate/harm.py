@@ -43,7 +43,11 @@ class HarmWatch:
         elapsed = 0.0 if math.isnan(self._last) else max(0.0, now - self._last)
         self._last = now
         lanes = list(waiting)
-        idle = [engine for engine in engines if self._idles(engine, now)]
+        known = list(engines)
+        idle = [engine for engine in known if self._idles(engine, now)]
+        if len(self._idle_since) > len(known):
+            names = {engine.terms.name for engine in known}
+            self._idle_since = {name: since for name, since in self._idle_since.items() if name in names}
         if not any(lane.may_use(engine) for lane in lanes for engine in idle):
             self._streak = 0.0
             return False

@@ -47,6 +47,8 @@ class Gate:
         self._placement = Placement()
         self._queued = 0
         self._release_quota = 0
+        self._longest_prompt = math.inf
+        """Tokens that fit the memory of the largest engine, whatever length a client declares."""
         self._short = Scarcity()
         """What engines lacked at the last tick."""
         self._table = LaneTable(terms.policy, terms.lanes)
@@ -81,6 +83,7 @@ class Gate:
         self.watch(now)
         effects = Effects([], [])
         lane = self.lanes[request.lane]
+        request.prompt_tokens = min(request.prompt_tokens, self._longest_prompt)
         closed, unserved = request.lane in self.terms.closed, lane.is_unserved(now)
         if closed and self.holds and request.gated:
             effects.refusals.append(refuse(lane, request, Refused.CLASS_CLOSED))
@@ -218,6 +221,7 @@ class Gate:
             request.lane = next(reversed(lanes))  # a class that is gone waits with the last one
             lanes[request.lane].live.push(request)
         self.accounts.take(terms, now)
+        self._longest_prompt = max((one.kv_token_capacity or math.inf for one in terms.engines), default=math.inf)
         for lane in self.lanes.values():
             lane.in_prefill = 0
             lane.look_for_engines(self.engines.values(), now)

@@ -96,6 +96,31 @@ def test_who_waited_for_nothing_comes_back_when_the_queue_has_drained(
     assert all(least <= one.retry_after_seconds <= 2.0 * least for one in refusals)
 
 
+def test_a_declared_length_that_fits_no_engine_keeps_none_closed_for_long() -> None:
+    """A client may declare what it likes, and never send it."""
+    engines = (engine("one", kv_token_capacity=5e3, prefill_tokens_per_second=1e3),)
+    gate = Gate(terms(lane("chat"), engines=engines))
+    gate.on_arrival(request(1, tokens=1e12), 0.0)
+    assert gate.engines["one"].unfinished_tokens == 5e3
+    gate.on_tick(10.1)
+    assert gate.accounts.freed[Freed.ESTIMATE] == 1
+
+
+def test_nothing_is_kept_of_replicas_that_come_and_go() -> None:
+    gate = Gate(terms(lane("chat")))
+    for number in range(50):
+        now, name = 10.0 * number, f"engine-{number}"
+        gate.on_terms(terms(lane("chat"), engines=(engine(name),)), now)
+        gate.on_arrival(request(number, arrival=now), now)
+        gate.on_first_chunk(next(iter(gate.accounts.in_prefill)), now + 0.1)
+        for later in (0.2, 1.2):
+            gate.on_reading(name, reading(running=0.0), now + later)
+            gate.on_tick(now + later)
+    accounts, answers = gate.accounts, gate.accounts.answers
+    for kept in (accounts._departed, answers.resident, answers._excess, gate.harm._idle_since):
+        assert len(kept) <= 2
+
+
 def test_nothing_is_refused_while_an_engine_is_open() -> None:
     gate = Gate(terms(lane("chat"), classes={"chat": {"max_waiting": 0, "max_wait_seconds": 0.0}}))
     assert gate.on_arrival(request(1), 0.0).starts
