@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -16,9 +18,11 @@ from sluice.planning.formulate import formulate
 from sluice.planning.modes import Mode
 from sluice.planning.opening import opening
 from sluice.planning.problem import ClassInput, PoolInput, Problem
+from sluice.planning.program import Program
 from sluice.planning.refine import at_corner
 from sluice.planning.solver import solve
 
+ties = importlib.import_module("sluice.planning.ties")
 EXAMPLES = settings(max_examples=60, deadline=None)
 seeds = st.integers(0, 10**6)
 
@@ -81,3 +85,32 @@ def test_several_pools_leave_the_solver_a_few_pivots(pools: int) -> None:
         program = (formulation := formulate(plain(60, pools, seed))).program
         from_nothing, from_guess = solve(program), solve(program, start=opening(formulation))
         assert from_guess.iterations <= from_nothing.iterations / 5, (seed, from_guess.iterations)
+
+
+@EXAMPLES
+@given(seeds, st.sampled_from([1.0, 0.05]))
+def test_ties_are_broken_on_a_part_as_on_the_whole_face(seed: int, load: float) -> None:
+    """Every class has a twin, so two at the cut-off tie; or there is room, and every way to spread it does."""
+    entry = plain(random.Random(seed).randint(2, 8), 3, seed)
+    classes = tuple(replace(each, rate=each.rate * load) for each in entry.classes)
+    twins = tuple(replace(each, name=f"twin of {each.name}") for each in classes)
+    entry = replace(entry, classes=(*classes, *twins))
+    found = answer(entry, ties=False)
+    assert found.certificate is not None
+    faces: list[Program] = []
+    part = ties._rest
+
+    def seen(whole: Program, *rest: object) -> Program:
+        faces.append(whole)
+        return part(whole, *rest)  # type: ignore[no-any-return]  # a module that was imported by name
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ties, "_rest", seen)
+        settled = ties.untied(found.formulation, found.solution, found.certificate)
+    if not faces:
+        return
+    whole = solve(faces[0]).primal
+    served = [slice(columns.served.start, columns.served.stop) for columns in found.formulation.pools]
+    scale = found.formulation.program.scale
+    for place in served:
+        assert settled[place] / scale[place] == pytest.approx(whole[place] / scale[place], abs=1e-6)

@@ -15,7 +15,7 @@ from sluice.model.fleet import Charging
 from sluice.model.plan import Plan
 from sluice.planning import plan
 from sluice.planning.answer import answer
-from sluice.planning.decode import split
+from sluice.planning.decode import mean_step_seconds, split
 from sluice.planning.formulate import formulate
 from sluice.planning.modes import Mode
 from sluice.planning.pace import excesses, stays
@@ -118,6 +118,21 @@ def test_no_paces_earn_more_than_the_upper_bound(seed: int, shares: list[float])
     assume(tried.verdict.may_actuate)
     bound = found.certificate.upper_bound
     assert float(other.program.objective @ tried.primal) <= bound + 1e-6 * max(1.0, abs(bound))
+
+
+@EXAMPLES
+@given(seeds)
+def test_the_pace_of_a_plan_is_that_of_its_split(seed: int) -> None:
+    paced = Paced.of(scarce(seed))
+    made = solve(paced.relaxed().program)
+    assume(made.verdict.may_actuate)
+    parts, steps = split(paced.formulation, made.primal), paced.formulation.data.steps
+    for columns in paced.tied:
+        own = [parts[place] for place in columns.group.places]
+        work = sum(float(steps @ (part.served - part.leaving)) for part in own)
+        slots = sum(float((part.decode_mixed + part.decode_solo).sum()) for part in own)
+        seconds = mean_step_seconds(paced.formulation, columns, made.primal)
+        assert seconds * max(work, 0.0) == pytest.approx(slots, rel=1e-6, abs=1e-6)
 
 
 @EXAMPLES

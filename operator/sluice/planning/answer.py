@@ -126,15 +126,16 @@ def _as_good(found: Answer, best: Answer) -> bool:
 
 def _relaxed(paced: Paced, start: Basis | None, guess: Solution | None) -> Answer:
     """The answer to the relaxed program: the guess where that is right, the solver's else."""
-    formulation = paced.relaxed()
-    found = None if guess is None else _check(formulation, guess)
+    formulation, found = paced.relaxed(), None
+    if guess is not None and not paced.is_overfilled(guess.primal, paced.lowest):
+        found = _check(formulation, guess)
     return found or _solved(formulation, start)
 
 
 def _as_it_is(paced: Paced, start: Solution, guess: Solution | None) -> Answer | None:
     """A plan without shared iterations as one with them, where every class may take its pool's own time per token."""
     own = own_paces(paced, start.primal)
-    if paced.is_overfilled(start.dual, own):
+    if paced.is_overfilled(start.primal, own):
         return None
     quickest = replace(start, primal=paced.quickest(start.primal))
     # A memory or a promise with a price is used up already: slower iterations would overfill it. So they did the guess.

@@ -103,6 +103,17 @@ def _group(formulation: Formulation, columns: PoolColumns, primal: Vector) -> Po
     )
 
 
+def mean_step_seconds(formulation: Formulation, columns: PoolColumns, primal: Vector) -> float:
+    """Mean time of a decode step in one group of equal pools, its fastest modes filled first; 0 without decodes."""
+    steps = formulation.data.steps[columns.group.classes]
+    work = float(steps.dot(np.maximum(primal[columns.served], 0.0)))
+    if len(columns.waiting_classes):
+        work -= float(steps[columns.waiting_classes].dot(np.maximum(primal[columns.waiting], 0.0)))
+    engines = np.maximum(primal[columns.engines], 0.0)
+    mixed_seconds, solo_seconds, _ = _dealt(formulation, columns.group, engines, work)
+    return mixed_seconds + solo_seconds
+
+
 def _has_router(formulation: Formulation, group: PoolGroup) -> bool:
     """Whether the program's own split can be had: where requests stay, an engine's classes share its iterations."""
     fairness = any(entry.promise.kind is PromiseKind.DECODE_FAIRNESS for entry in formulation.promises)

@@ -4,11 +4,14 @@ Where decodes may move, a router can give one class the engines without prefills
 rest. Where they stay, all sequences of an engine share its iterations, so every class takes the
 pool's own mean time per decode step. That time (the *pace*) is a product of two variables in the
 rows (7) and (10). With the pace of every pool given, the rows are linear again and the pool keeps
-to it by a row of its own, (16). So the plan is found in two steps:
+to it by a row of its own, (16). So the plan is found in up to three steps:
 
-1. The relaxed program (``paced``): no plan earns more. If its answer holds with shared iterations
+1. The ``opening`` guesses a corner without prices for memory and token times, so it is the same at
+   all paces. If it is proved at the slowest iterations, no pace earns more.
+2. The relaxed program (``paced``): no plan earns more. If its answer holds with shared iterations
    too, as it does where neither memory nor a class's token time binds, it is the plan.
-2. Else ``pace_search`` looks for the best paces, each step one linear program.
+3. Else ``pace_search`` looks for the best paces, each step one linear program. A small fleet of one
+   pool without promised token times goes there from the guess, without the second step.
 
 Each step is proved like any plan. The paces themselves are a local choice, and how much is lost by
 it at most stands between value and upper bound.

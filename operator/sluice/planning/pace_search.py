@@ -2,10 +2,11 @@
 
 Around a plan and its paces the program is linear but for products of a pace and what is served;
 with their tangents in their place (``Paced.linearised``) one linear program moves plan and paces
-together, and two or three of them settle. The search starts from the relaxed program's answer.
-Where a class was promised a token time, a pool may be closed to it at one pace and open just below,
-so what is earned jumps: there it starts again from the slowest paces and from those promises, and
-the best end counts.
+together, and one to three of them settle. The search sets out from the relaxed program's answer, its
+paces brought down to the token times that were promised. Where one of those binds, a pool may be
+closed to the class at one pace and open just below, so what is earned jumps: if the end is worth
+noticeably less than what no paces outdo, the search starts again from the answer's own paces, from the
+slowest and from each promise, and the best end counts. With one pool a promise may tell the pace by itself.
 
 Where it ends no small change of the paces earns more. Nothing else is claimed; the relaxed program
 bounds what another end could earn.
@@ -21,7 +22,7 @@ import numpy as np
 
 from sluice.model.plan import Verdict
 from sluice.planning.certificate import certify
-from sluice.planning.decode import split
+from sluice.planning.decode import mean_step_seconds
 from sluice.planning.formulate import Formulation
 from sluice.planning.paced import Paced
 from sluice.planning.program import Program, Vector
@@ -145,13 +146,7 @@ def _ends(paced: Paced, paces: Vector, basis: Basis, proofs: Proofs[Found]) -> l
 
 def own_paces(paced: Paced, primal: Vector) -> Vector:
     """The mean time per decode step of each tied group as a plan has it, its fastest modes filled first."""
-    splits, steps = split(paced.formulation, primal), paced.formulation.data.steps
-    found = paced.lowest.copy()
-    for place, columns in enumerate(paced.tied):
-        own = [splits[pool] for pool in columns.group.places]
-        work = sum(float(steps @ (part.served - part.leaving)) for part in own)
-        if work > 0:
-            found[place] = sum(float((part.decode_mixed + part.decode_solo).sum()) for part in own) / work
+    found = [mean_step_seconds(paced.formulation, columns, primal) for columns in paced.tied]
     return np.clip(found, paced.lowest, paced.highest)
 
 

@@ -32,7 +32,7 @@ _APART = sqrt(2.0)
 may have no coefficient at the slowest themselves."""
 
 _APPRECIABLE = 1e-6
-"""Relative difference of paces that no proof would take for rounding."""
+"""Relative excess that no proof would take for rounding."""
 
 _VANISHED = 1e-11
 """Relative size below which what is left of a coefficient is rounding."""
@@ -87,7 +87,7 @@ class Paced:
             entries += (pace - stated) * slope
         there = np.abs(entries) > _VANISHED * np.abs(program.entries)
         if there.all():
-            return replace(program, entries=entries)
+            return program.with_entries(entries)
         # A class decodes exactly as fast as it was promised.
         return replace(
             program,
@@ -165,12 +165,15 @@ class Paced:
         """Whether any row with a pace has a price; where none has, no plan earns more, wherever requests decode."""
         return self.is_priced(dual) or bool(dual[self._pace_rows].any())
 
-    def is_overfilled(self, dual: Vector, paces: Vector) -> bool:
-        """Whether a memory that is used up in the relaxed program would be overfilled at ``paces``."""
-        return any(
-            columns.memory_row is not None and dual[columns.memory_row] > 0.0 and pace > lowest * (1.0 + _APPRECIABLE)
-            for columns, pace, lowest in zip(self.tied, paces.tolist(), self.lowest.tolist(), strict=True)
-        )
+    def is_overfilled(self, primal: Vector, paces: Vector) -> bool:
+        """Whether a plan takes more memory or more time per token at ``paces`` than there is or was promised."""
+        program = self.formulation.program
+        done = program.times(primal)
+        for pace, stated, slope in zip(paces.tolist(), self.stated.tolist(), self.slopes, strict=True):
+            done += (pace - stated) * summed(program.entry_rows, slope * primal[program.entry_columns], program.rows)
+        rows = [*(columns.memory_row for columns in self.tied if columns.memory_row is not None), *self.timed_rows]
+        most = program.row_upper[rows]
+        return bool((done[rows] > most + _APPRECIABLE * np.maximum(most, program.row_scale[rows])).any())
 
     @property
     def width(self) -> Vector:

@@ -9,7 +9,7 @@ blocks with a number, a name and labels, so that a row can be named in a message
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -118,6 +118,13 @@ class Program:
     def row_block(self, name: str) -> Block | None:
         """The block of rows called ``name``."""
         return next((block for block in self.row_blocks if block.name == name), None)
+
+    def with_entries(self, entries: Vector) -> Program:
+        """The same with other nonzeros in the same places; what does not depend on them is not computed again."""
+        made = replace(self, entries=entries)
+        made.__dict__.update(low=self.low, high=self.high, bound_sizes=self.bound_sizes)
+        made.__dict__.update(scaled_objective=self.scaled_objective, money=self.money)
+        return made
 
     @lazy
     def low(self) -> Vector:

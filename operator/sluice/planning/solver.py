@@ -22,7 +22,15 @@ from typing import NamedTuple
 
 import numpy as np
 from ortools.glop import parameters_pb2 as glop_parameters
-from ortools.math_opt import callback_pb2, model_parameters_pb2, model_pb2, parameters_pb2, result_pb2, solution_pb2
+from ortools.math_opt import (
+    callback_pb2,
+    model_parameters_pb2,
+    model_pb2,
+    parameters_pb2,
+    result_pb2,
+    solution_pb2,
+    sparse_containers_pb2,
+)
 from ortools.math_opt.core.python import solver as mathopt
 
 from sluice.model.plan import Verdict
@@ -172,8 +180,11 @@ def _message(program: Program) -> model_pb2.ModelProto:
     return message
 
 
-def _dense(sparse: object, count: int) -> Vector:
-    """A MathOpt sparse vector as an array."""
+def _dense(sparse: sparse_containers_pb2.SparseDoubleVectorProto, count: int) -> Vector:
+    """A MathOpt sparse vector as an array; as a rule it has every value, in order."""
+    given = np.array(sparse.values, dtype=np.float64)
+    if len(given) == count:
+        return given
     values = np.zeros(count)
-    values[list(sparse.ids)] = list(sparse.values)  # type: ignore[attr-defined]  # MathOpt's messages carry no types
+    values[np.array(sparse.ids, dtype=np.int64)] = given
     return values

@@ -139,7 +139,9 @@ def _rest(whole: Program, held: Vector, moves: Indices) -> Program:
     place = np.full(whole.columns, -1)
     place[moves] = np.arange(len(moves))
     inside = (place[whole.entry_columns] >= 0).nonzero()[0]
-    rows = np.unique(whole.entry_rows[inside])
+    is_row = np.zeros(whole.rows, dtype=bool)
+    is_row[whole.entry_rows[inside]] = True
+    rows = is_row.nonzero()[0]
     taken = whole.times(held)[rows]
     return Program(
         row_blocks=(Block("face", 0, [whole.row_name(row) for row in rows.tolist()]),),

@@ -16,6 +16,13 @@ from sluice.planning.problem import Problem
 from sluice.planning.promises import Promise, PromiseKind
 
 DEFAULT_POINTS = 25
+_SWEEPS = {
+    "sli": "sli=ttft:chat:0.2..2.0 (a promise's target)",
+    "demand": "demand=chat:0.5..2 (times the estimate)",
+    "replicas": "replicas=h100:2..8",
+    "price": "price=chat:0.5..2 (times the declared)",
+}
+"""What can be swept, each with an example."""
 
 
 class QuestionError(ValueError):
@@ -74,6 +81,9 @@ def sweep(problem: Problem, question: str) -> Sweep:
     """The sweep that ``question`` asks for."""
     kind, _, rest = question.partition("=")
     subject, _, span = rest.rpartition(":")
+    if kind not in _SWEEPS or not subject:
+        forms = [_SWEEPS[kind]] if kind in _SWEEPS else _SWEEPS.values()
+        raise QuestionError(f"--sweep {question}: write {', '.join(forms)}; a range may end in a number of points: /50")
     low, high, points = _span(span, question)
     if kind == "sli":
         return _sli_sweep(problem, subject, question, _even(low, high, points))
@@ -85,8 +95,6 @@ def sweep(problem: Problem, question: str) -> Sweep:
         if not whole:
             raise QuestionError(f"--sweep {question}: no whole number of replicas lies in the range")
         return Sweep(f"replicas of {subject}", "replicas", whole, lambda n: set_replicas(problem, subject, int(n)))
-    if kind not in {"demand", "price"}:
-        raise QuestionError(f"--sweep {question}: write sli=, demand=, replicas= or price=")
     entry = next((entry for entry in problem.classes if entry.name == subject), None)
     if entry is None:
         raise QuestionError(f"--sweep {question}: the fleet has no class {subject!r}")
