@@ -21,6 +21,7 @@ from tests.controlplane.cluster import ControlPlane
 from tests.controlplane.programs import find
 
 from sluice.actuate.kubernetes_api import APPLY, ClientApi
+from sluice.api.manifests import Manifests, read
 from sluice.gate.assembly import may_hold
 from sluice.gate.cluster_feed import Access, ClusterFeed
 from sluice.gate.feed import World
@@ -133,7 +134,14 @@ async def test_a_standby_takes_over_within_three_seconds(server: Server) -> None
                     await task
 
 
-async def test_the_feed_follows_objects_and_plans(server: Server) -> None:
+async def test_the_feed_follows_objects_and_plans(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    judged: list[str] = []
+
+    def judge(document: Any, origin: str) -> Manifests:
+        judged.append(document["metadata"]["name"])
+        return read(document, origin)
+
+    monkeypatch.setattr("sluice.gate.cluster_feed.read", judge)
     text = manifests([8000], 10000, 9901, 9002, {"chat": {}, "code": {}}, "Enabled", replica_settings(1))
     documents = [json.loads(one) for one in text.split("---\n")]
     await settled(lambda: all(server.apply_resource(one) for one in documents), "our kinds are served")
@@ -152,16 +160,19 @@ async def test_the_feed_follows_objects_and_plans(server: Server) -> None:
         await settled(lambda: worlds, "the fleet is seen")
         assert [one.name for one in worlds[-1].classes] == ["chat", "code"]
 
+        judged.clear()
         written = time.monotonic()
         await asyncio.to_thread(server.apply_plan, {"chat": 2.0, "code": 1.0}, "first")
         await settled(lambda: plans, "the plan is seen")
         assert plans[-1].plan_id == "first"
-        assert time.monotonic() - written < 1.0, "a tenth of a second on a machine that is not shared"
+        assert time.monotonic() - written < 1.0, "the figure is in tests/benchmarks"
+        assert judged == [], "a plan comes without another look at the objects"
 
         third = {**documents[-1], "metadata": {"name": "late"}}
         third["spec"] = {**third["spec"], "match": {"headers": [{"name": "x-class", "value": "late"}]}}
         assert await asyncio.to_thread(server.apply_resource, third)
         await settled(lambda: "late" in [one.name for one in worlds[-1].classes], "the new class is seen")
+        assert judged == ["late"], "what did not change is not read again"
 
         await asyncio.to_thread(
             server.apply,

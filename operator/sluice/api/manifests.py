@@ -63,12 +63,12 @@ def parse(text: str, origin: str) -> Manifests:
         return Manifests(errors=(f"{origin}: {_one_line(error)}",))
     for document in documents:
         for entry in _unlisted(document):
-            result = result.merge(_read(entry, origin))
+            result = result.merge(read(entry, origin))
     return result
 
 
-def _read(document: Any, origin: str) -> Manifests:
-    """One document."""
+def read(document: Any, origin: str) -> Manifests:
+    """One document that was taken apart already, as by the API server's JSON; judged as one in a file."""
     if not isinstance(document, Mapping) or "kind" not in document or "apiVersion" not in document:
         return Manifests(errors=(f"{origin}: a document is no Kubernetes object: apiVersion and kind are required",))
     metadata = document.get("metadata")

@@ -22,7 +22,7 @@ from typing import Any
 import aiohttp
 import kubernetes
 
-from sluice.api.manifests import parse
+from sluice.api.manifests import Manifests, read
 from sluice.gate.feed import FeedError, World, let_go, lets_go, read_plan, world_of
 from sluice.model.naming import GROUP, VERSION, plan_config_map
 from sluice.model.plan import Plan
@@ -31,7 +31,7 @@ LOG = logging.getLogger(__name__)
 WATCH_SECONDS = 240
 PAUSES_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
 GATHER_SECONDS = 0.05
-"""Changes that come together are taken together."""
+"""Changes of objects that come together are taken together; a plan comes alone, and at once."""
 NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 # The client's configuration loaders are not typed.
 _LOAD_KUBECONFIG: Callable[..., None] = kubernetes.config.load_kube_config
@@ -106,7 +106,12 @@ class ClusterFeed:
     take_plan: Callable[[Plan], None]
     problem: Callable[[str], None]
     _seen: dict[str, dict[str, Mapping[str, Any]]] = field(default_factory=dict)
+    _read: dict[tuple[str, str], tuple[str, Manifests]] = field(default_factory=dict)
+    """(plural, name) -> version of the object, and what it declares."""
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
+    _planned: asyncio.Event = field(default_factory=asyncio.Event)
+    _begun: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once a world was told: a plan is for one."""
     _plan_seen: tuple[str, str] = ("", "")
     """The plan's text, and when the operator last confirmed it."""
     _told: World | None = None
@@ -140,7 +145,8 @@ class ClusterFeed:
         ):
             for plural, (path, query) in self._paths().items():
                 group.create_task(self._follow(session, plural, path, query))
-            group.create_task(self._tell())
+            group.create_task(self._tell_worlds())
+            group.create_task(self._tell_plans())
 
     async def _follow(self, session: aiohttp.ClientSession, plural: str, path: str, query: dict[str, str]) -> None:
         failures = 0
@@ -172,7 +178,7 @@ class ClusterFeed:
             answer.raise_for_status()
             document = await answer.json()
         self._seen[plural] = {item["metadata"]["name"]: item for item in document.get("items", [])}
-        self._changed.set()
+        self._notice(plural)
         return str(document["metadata"]["resourceVersion"])
 
     async def _watch(
@@ -197,46 +203,79 @@ class ClusterFeed:
             self._seen[plural].pop(name, None)
         else:
             self._seen[plural][name] = item
-        self._changed.set()
+        self._notice(plural)
 
-    async def _tell(self) -> None:
+    def _notice(self, plural: str) -> None:
+        (self._planned if plural == _PLANS else self._changed).set()
+
+    async def _tell_worlds(self) -> None:
         while True:
             await self._changed.wait()
-            if len(self._seen) < len(self._paths()):
+            if not self._seen.keys() | {_PLANS} >= self._paths().keys():
                 self._changed.clear()  # nothing is told before everything was listed once
                 continue
             await asyncio.sleep(GATHER_SECONDS)
             self._changed.clear()
             try:
-                self._tell_once()
+                self._tell_world()
             except FeedError as error:
-                LOG.warning("going on with what was there before", extra={"problem": str(error)})
-                self.problem("Objects")
+                self._complain(error)
 
-    def _tell_once(self) -> None:
-        documents = [
-            {**_KINDS.get(plural, {}), **item}
-            for plural, items in self._seen.items()
-            if plural != _PLANS
-            for item in items.values()
-        ]
-        # JSON is YAML: the same reader, and the same judgement, as for manifests from files.
-        read = parse("\n---\n".join(json.dumps(one) for one in documents), "API server")
+    async def _tell_plans(self) -> None:
+        """At once, and apart from objects: these come in numbers, and with every new Pod."""
+        await self._begun.wait()
+        while True:
+            await self._planned.wait()
+            self._planned.clear()
+            try:
+                self._tell_plan()
+            except FeedError as error:
+                self._complain(error)
+
+    def _complain(self, error: FeedError) -> None:
+        LOG.warning("going on with what was there before", extra={"problem": str(error)})
+        self.problem("Objects")
+
+    def _tell_world(self) -> None:
+        declared = self._declared()
         try:
-            self._told = world_of(read, self.fleet_name)
+            self._told = world_of(declared, self.fleet_name)
         except FeedError:
-            if self._told is not None and lets_go(read, self.fleet_name):
+            if self._told is not None and lets_go(declared, self.fleet_name):
                 self.take_world(let_go(self._told))
             raise
         self.take_world(self._told)
-        self._tell_plan(self._told)
+        self._begun.set()
 
-    def _tell_plan(self, world: World) -> None:
-        data = self._seen[_PLANS].get(plan_config_map(self.fleet_name), {}).get("data", {})
+    def _declared(self) -> Manifests:
+        """What the objects declare, by the same judgement as manifests from files; each is read once a version."""
+        known, self._read = self._read, {}
+        for plural, items in self._seen.items():
+            for name, item in items.items() if plural != _PLANS else ():
+                version = str(item["metadata"].get("resourceVersion"))
+                before = known.get((plural, name))
+                unchanged = before is not None and before[0] == version
+                self._read[plural, name] = before if before and unchanged else (version, _read(plural, item))
+        parts = [part for _, part in self._read.values()]
+        return Manifests(
+            fleets=tuple(one for part in parts for one in part.fleets),
+            classes=tuple(one for part in parts for one in part.classes),
+            profiles=tuple(one for part in parts for one in part.profiles),
+            others=tuple(one for part in parts for one in part.others),
+            errors=tuple(one for part in parts for one in part.errors),
+        )
+
+    def _tell_plan(self) -> None:
+        data = self._seen.get(_PLANS, {}).get(plan_config_map(self.fleet_name), {}).get("data", {})
         text, confirmed = (str(data.get(key, "")) for key in ("plan.json", "confirmed"))
         if text and (text, confirmed) != self._plan_seen:
             self._plan_seen = text, confirmed
-            self.take_plan(read_plan(text, world.fleet.key))
+            self.take_plan(read_plan(text, f"{self.access.namespace}/{self.fleet_name}"))
+
+
+def _read(plural: str, item: Mapping[str, Any]) -> Manifests:
+    """One object of a listing, which does not say what it is."""
+    return read({**_KINDS[plural], **item}, "API server")
 
 
 _KINDS = {
@@ -247,4 +286,3 @@ _KINDS = {
     "endpointslices": {"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice"},
     _ROUTES: {"apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute"},
 }
-"""Items of a listing do not say what they are."""

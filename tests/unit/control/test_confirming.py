@@ -115,7 +115,7 @@ class Steady(Here):
         assert self.following is not None
         plans: dict[str, Mapping[str, Any]] = {**self.server.of("ConfigMap")}
         self.following._seen = {"configmaps": plans}
-        self.following._tell_plan(self.gates[0].world)
+        self.following._tell_plan()
         self.files_seen.add(self.plan_file.stat().st_ino)
         for gate in self.gates:
             gate.look(self.seconds)
