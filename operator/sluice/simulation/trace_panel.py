@@ -10,20 +10,22 @@ hour's own rates and means; it sits 3 ms away from the engines.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from sluice.model.fleet import WorkloadClass
 from sluice.policy.kernels import Late
-from sluice.policy.orders import EARLIEST_DEADLINE, FIRST_COME, PRIORITY, promising, timely, with_reserve
+from sluice.policy.orders import BANDS, EARLIEST_DEADLINE, FIRST_COME, PRIORITY, promising, timely, with_reserve
 from sluice.simulation.catalogue import TODAY
 from sluice.simulation.claims import Table
-from sluice.simulation.gate_cells import POOL, Cell, World, promised_class, world_with
+from sluice.simulation.comparison import Scenario, compare
+from sluice.simulation.gate_cells import POOL, Cell, World, fleet_of, promised_class, supplies_of, world_with
 from sluice.simulation.gate_panel import Gate
-from sluice.simulation.measure import interval_of, measure
-from sluice.simulation.run import Record, simulate
+from sluice.simulation.measure import Measure, interval_of, measure
+from sluice.simulation.run import simulate
 from sluice.simulation.traces import merge, read_trace
 from sluice.simulation.workload import Workload
 
@@ -34,11 +36,15 @@ FILES = (
 )
 PROMISES = (1.0, 2.0, 5.0)
 """Seconds, by file."""
-SIZES = (3, 4, 5, 6, 8)
-ENGINES = ("chunked", "prefill-first", "decode-first")
+COLUMNS = ((2, 1.2), (2, 1.0), (3, 1.0), (4, 1.0), (5, 1.0), (6, 1.0), (8, 1.0))
+"""(replicas, how many times faster the clock goes): loads of 2.5 to .5."""
+ENGINES = ("chunked", "chunked-least-tokens", "prefill-first", "decode-first", "disaggregated")
+LIMITS = {"limits: the operator": "sluice-both"}
+"""What Sluice does without a gate, with estimates and periodic plans: rates and requests in flight at a proxy."""
 GATES: Mapping[str, Gate] = {
     "gate, first come": lambda _: FIRST_COME,
     "gate, index, late last": lambda seconds: promising(PRIORITY, seconds),
+    "gate, bands, late last": lambda seconds: promising(BANDS, seconds),
     "gate, EDF, late last": lambda seconds: promising(EARLIEST_DEADLINE, seconds),
     "gate, timely": timely,
     "holds back: EDF with a reserve": lambda seconds: with_reserve(promising(EARLIEST_DEADLINE, seconds)),
@@ -47,9 +53,10 @@ GATES: Mapping[str, Gate] = {
 """The last two break the gate's promise to do no harm: something waits, or is refused, beside an idle engine."""
 
 
-def workload_of(folder: Path, seed: int) -> Workload:
-    """The traces merged; patience is drawn by the seed."""
+def workload_of(folder: Path, seed: int, clock: float = 1.0) -> Workload:
+    """The traces merged, so many times faster; patience is drawn by the seed."""
     traces = [read_trace(folder / name, cache_blocks=0) for name in FILES]
+    traces = [replace(trace, arrival=trace.arrival / clock) for trace in traces]
     return merge(traces, patience_seconds={trace.name: 20.0 for trace in traces}, seed=seed)
 
 
@@ -69,36 +76,56 @@ def offered_load(load: Workload, replicas: int) -> float:
     return float(load.requests["work"].sum() * seconds / load.horizon_seconds / replicas)
 
 
-def trace_tables(folder: Path, *, sizes: tuple[int, ...] = SIZES, seeds: int = 3) -> tuple[Table, ...]:
+def trace_tables(folder: Path, *, columns: Sequence[tuple[int, float]] = COLUMNS, seeds: int = 3) -> tuple[Table, ...]:
     """Value and good value by policy and fleet size, with intervals over the draws of patience."""
-    loads = [workload_of(folder, seed) for seed in range(1, seeds + 1)]
-    columns = ("policy", *(f"n={n} (load {offered_load(loads[0], n):.2f})" for n in sizes))
-    cells = [_cells(loads, replicas) for replicas in sizes]
+    names, cells = ["policy"], []
+    for replicas, clock in columns:
+        loads = [workload_of(folder, seed, clock) for seed in range(1, seeds + 1)]
+        faster = "" if clock == 1.0 else f", clock x{clock:g}"
+        names.append(f"n={replicas} (load {offered_load(loads[0], replicas):.2f}{faster})")
+        cells.append(_cells(loads, replicas))
     return (
         Table(
             title="Value / good value per second, three traces on one clock",
-            columns=columns,
+            columns=tuple(names),
             rows=tuple((name, *(cell[name] for cell in cells)) for name in cells[0]),
             note=f"load: prefill seconds asked for per replica-second; 95 % over {seeds} draws of patience",
         ),
     )
 
 
-def _cells(loads: list[Workload], replicas: int) -> dict[str, str]:
+def _cells(loads: Sequence[Workload], replicas: int) -> dict[str, str]:
     """What each policy earned with so many replicas."""
     found: dict[str, list[tuple[float, float]]] = {}
     for seed, load in enumerate(loads, start=1):
         here = world(load, replicas, seed)
         for name in ENGINES:
-            found.setdefault(name, []).append(_earned(here, simulate(here.direct, TODAY[name], here.guidance)))
+            earned = measure(simulate(here.direct, TODAY[name], here.guidance), here.prices)
+            found.setdefault(name, []).append(_earned(earned))
+        for name, earned in _limited(here).items():
+            found.setdefault(name, []).append(_earned(earned))
         for name, gate in GATES.items():
-            found.setdefault(name, []).append(_earned(here, here.run(gate(here.prefill_seconds_per_token))))
+            earned = measure(here.run(gate(here.prefill_seconds_per_token)), here.prices)
+            found.setdefault(name, []).append(_earned(earned))
     return {name: _shown(np.array(pairs)) for name, pairs in found.items()}
 
 
-def _earned(here: World, record: Record) -> tuple[float, float]:
-    total = measure(record, here.prices).total
-    return total.value_per_second.mean, total.good_value_per_second.mean
+def _limited(here: World) -> dict[str, Measure]:
+    """The operator with limits alone, from its first second with the traces' own rates as priors."""
+    scenario = Scenario(
+        fleet=fleet_of(POOL),
+        classes=here.classes,
+        supplies=supplies_of(POOL, here.cell.replicas),
+        workload=here.setup.workload,
+        seed=here.setup.seed,
+        warmup_share=0.0,
+    )
+    found = {entry.measure.regime: entry.measure for entry in compare(scenario, tuple(LIMITS.values())).entries}
+    return {label: found[name] for label, name in LIMITS.items()}
+
+
+def _earned(found: Measure) -> tuple[float, float]:
+    return found.total.value_per_second.mean, found.total.good_value_per_second.mean
 
 
 def _shown(pairs: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> str:
