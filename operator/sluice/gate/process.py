@@ -240,7 +240,8 @@ async def _run_in_cluster(settings: GateSettings, stop: asyncio.Event) -> None:
     from sluice.gate.lease import Lease  # noqa: PLC0415 - as above
 
     access = Access.login(settings.kubeconfig, settings.namespace)
-    lease = Lease(access=access, name=gate_service(settings.fleet or ""), identity=socket.gethostname())
+    identity = os.environ.get("POD_NAME") or socket.gethostname()
+    lease = Lease(access=access, name=gate_service(settings.fleet or ""), identity=identity)
     worlds: asyncio.Queue[World] = asyncio.Queue()
     plans: list[Plan] = []
     feed = ClusterFeed(
