@@ -8,6 +8,8 @@ from pathlib import Path
 
 import typer
 
+from sluice.api.domain import prices
+from sluice.api.inference_fleet import InferenceFleetResource
 from sluice.api.manifests import Manifests, parse
 from sluice.api.resolve import orphans
 from sluice.model.reasons import Finding
@@ -51,6 +53,17 @@ def orphaned(manifests: Manifests) -> tuple[Finding, ...]:
         return ()
     found = orphans(manifests.fleets, manifests.classes)
     return tuple(replace(entry, message=f"{entry.message}; there is {names(manifests)}") for entry in found)
+
+
+def priceless(fleet: InferenceFleetResource, manifests: Manifests) -> str:
+    """A note about classes whose tier's value stands in for a price, so that nobody reads the value as money."""
+    key = (fleet.metadata.namespace, fleet.metadata.name)
+    found = [
+        entry.metadata.name
+        for entry in manifests.classes
+        if (entry.metadata.namespace, entry.spec.fleet_ref.name) == key and prices(entry, fleet.spec) is None
+    ]
+    return f"no prices for {', '.join(sorted(found))}: tiers count instead, and value is no money" if found else ""
 
 
 def names(manifests: Manifests) -> str:

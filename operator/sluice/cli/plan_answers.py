@@ -17,7 +17,7 @@ from sluice.api.inference_fleet import InferenceFleetResource
 from sluice.api.manifests import Manifests
 from sluice.api.resolve import resolve
 from sluice.api.supply import count
-from sluice.cli.manifest_files import complain, no_fleet, orphaned, read
+from sluice.cli.manifest_files import complain, no_fleet, orphaned, priceless, read
 from sluice.cli.plan_documents import diff_document, plan_document, sensitivity_document
 from sluice.cli.plan_standing import StandingPlanError, standing_plan
 from sluice.cli.plan_sweep import Swept, draw_sweep, show_sweep, sweep_document
@@ -91,6 +91,8 @@ def _plan(resource: InferenceFleetResource, manifests: Manifests, request: Reque
     name = f"InferenceFleet/{resource.metadata.name}"
     resolved = resolve(resource, manifests.profiles, manifests.classes)
     complain(name, resolved.findings)
+    if told := priceless(resource, manifests):
+        typer.echo(f"note: {told}", err=True)
     if resolved.fleet is None or resolved.is_blocked:
         return None
     supplies, unknown = count(resolved.fleet, manifests.others)

@@ -61,6 +61,15 @@ def test_json_and_yaml_are_the_plan_itself() -> None:
     assert Plan.model_validate(yaml.safe_load(as_yaml.stdout)).plan_id == plan.plan_id
 
 
+def test_a_value_that_is_no_money_is_said_to_be_none() -> None:
+    told = {
+        sample: RUNNER.invoke(application, ["plan", "-f", str(SAMPLES / sample)]).stderr
+        for sample in ("first-day", "fleet")
+    }
+    assert "note: no prices for background, interactive" in told["first-day"]
+    assert told["fleet"] == ""
+
+
 def test_several_files_may_follow_one_option() -> None:
     folder = SAMPLES / "fleet"
     result = RUNNER.invoke(application, ["plan", "-f", *map(str, sorted(folder.glob("*.yaml")))])
