@@ -8,8 +8,12 @@ requests that wait).
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from typing import Any
 
+from sluice.gate.engines import Engine
+from sluice.gate.lanes import Lane
 from sluice.gate.scarcity import Scarcity
 from sluice.policy.admission import AdmissionPolicy, LaneTerms, Memory, lanes_of
 from sluice.policy.compiled import IS_COMPILED
@@ -98,6 +102,29 @@ class LaneTable:
                 return self.get(lane, "tier"), -self.get(lane, "worth")
             case _:
                 return 0.0, 0.0
+
+    def show(self, lane: Lane) -> None:
+        """Enter a lane's heads."""
+        number = lane.number
+        self.set(number, "waiting", len(lane.live))
+        self.set(number, "late", len(lane.late))
+        lane.head_latest = math.inf
+        if head := lane.live.head():
+            lane.head_latest = self.latest_start(number, head.arrival, head.prompt_tokens)
+            self.set(number, "head_arrival", head.arrival)
+            self.set(number, "head_latest", lane.head_latest)
+        if late := lane.late.head():
+            self.set(number, "late_arrival", late.arrival)
+            self.set(number, "late_prompt", late.prompt_tokens)
+
+    def hide_unservable(self, lanes: Iterable[Lane], open_: Iterable[Engine]) -> list[Lane]:
+        """Hide lanes that none of the open engines may serve from the kernel; returns them."""
+        pools = {engine.terms.pool for engine in open_}
+        hidden = [lane for lane in lanes if lane.waiting and lane.terms.pools and lane.terms.pools.isdisjoint(pools)]
+        for lane in hidden:
+            self.set(lane.number, "waiting", 0)
+            self.set(lane.number, "late", 0)
+        return hidden
 
     def accrue(self, now: float) -> None:
         """Add credit up to ``now``."""

@@ -231,7 +231,7 @@ class Gate:
         self._table.count_engines(sum(engine.terms.ready for engine in self.engines.values()))
         for lane in self.lanes.values():
             self._table.set(lane.number, "in_prefill", lane.in_prefill)
-            self._show(lane)
+            self._table.show(lane)
 
     def _start_at_once(self, lane: Lane, request: Request, now: float, effects: Effects) -> bool:
         """Nobody waits: every policy would take the one that comes, if any engine is open to it."""
@@ -249,27 +249,13 @@ class Gate:
         request.phase = Phase.WAITING
         self._queued += 1
         lane.live.push(request)
-        self._show(lane)
+        self._table.show(lane)
 
     def _leave_queue(self, lane: Lane, request: Request) -> None:
         request.phase = Phase.OVER
         self._queued -= 1
         lane.pull(request)
-        self._show(lane)
-
-    def _show(self, lane: Lane) -> None:
-        """Enter the lane's heads into the kernels' record."""
-        table, number = self._table, lane.number
-        table.set(number, "waiting", len(lane.live))
-        table.set(number, "late", len(lane.late))
-        lane.head_latest = math.inf
-        if head := lane.live.head():
-            lane.head_latest = table.latest_start(number, head.arrival, head.prompt_tokens)
-            table.set(number, "head_arrival", head.arrival)
-            table.set(number, "head_latest", lane.head_latest)
-        if late := lane.late.head():
-            table.set(number, "late_arrival", late.arrival)
-            table.set(number, "late_prompt", late.prompt_tokens)
+        self._table.show(lane)
 
     def _admit(self, now: float, effects: Effects) -> None:
         """Start what may start, in the policy's order, until no engine is open or nobody waits."""
@@ -282,34 +268,21 @@ class Gate:
         if not open_:
             return
         self._table.accrue(now)
-        hidden = self._hide_unservable(open_)
+        hidden = self._table.hide_unservable(self.lanes.values(), open_)
         while open_ and (choice := self._table.choose(now)):
             number, late = choice
             lane = self.lanes[self._table.names[number]]
             request = (lane.late if late else lane.live).pop()
             request.late = late
-            self._show(lane)
+            self._table.show(lane)
             engine = self._place(lane, request, [one for one in open_ if lane.may_use(one)], now)
             self._start(lane, request, engine, now, effects)
             if engine is not None and not engine.is_open(now):
                 open_.remove(engine)
             self._set_late_apart(now, effects)
-            hidden = self._hide_unservable(open_)
+            hidden = self._table.hide_unservable(self.lanes.values(), open_)
         for lane in hidden:
-            self._show(lane)
-
-    def _hide_unservable(self, open_: list[Engine]) -> list[Lane]:
-        """Hide lanes that none of the open engines may serve from the kernel; returns them."""
-        pools = {engine.terms.pool for engine in open_}
-        hidden = [
-            lane
-            for lane in self.lanes.values()
-            if lane.waiting and lane.terms.pools and lane.terms.pools.isdisjoint(pools)
-        ]
-        for lane in hidden:
-            self._table.set(lane.number, "waiting", 0)
-            self._table.set(lane.number, "late", 0)
-        return hidden
+            self._table.show(lane)
 
     def _let_go(self, now: float, effects: Effects) -> None:
         """A tenth of what need not wait any longer, oldest class by class: of all, or of classes without an engine."""
@@ -322,7 +295,7 @@ class Gate:
                 engine = self._place(lane, request, self.usable(lane), now)
                 self._start(lane, request, engine, now, effects)
             if count:
-                self._show(lane)
+                self._table.show(lane)
 
     def _set_late_apart(self, now: float, effects: Effects) -> None:
         """Move heads that can no longer keep their promise; refuse them where the class asked for it."""
@@ -338,7 +311,7 @@ class Gate:
                     effects.refusals.append(refuse(lane, request, Refused.PROMISE_LOST, wait))
                 else:
                     lane.late.push(request)
-                self._show(lane)
+                self._table.show(lane)
 
     def _start(self, lane: Lane, request: Request, engine: Engine | None, now: float, effects: Effects) -> None:
         """Let ``request`` go."""
