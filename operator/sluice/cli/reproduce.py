@@ -62,7 +62,7 @@ def reproduce(
 
     sluice reproduce --full --out out/full: the large panels; may be stopped and typed again.
 
-    sluice reproduce --only linear --traces FOLDER: gates on real traces, by load.
+    sluice reproduce --only linear --traces FOLDER: gates on real traces, and prefix caches, by load.
     """
     extras.need("matplotlib", "simulation")
     places.folder(out, "--out")
@@ -135,9 +135,10 @@ def _measured_tables(traces: Path | None, measured: Path | None) -> Sequence[Tab
     """Of what was recorded elsewhere, where the user has it."""
     tables: list[Table] = []
     if traces is not None:
+        from sluice.simulation.prefix_panel import prefix_tables  # noqa: PLC0415
         from sluice.simulation.trace_panel import trace_tables  # noqa: PLC0415
 
-        tables += trace_tables(traces)
+        tables += (*trace_tables(traces), *prefix_tables(traces))
     if measured is not None:
         from sluice.simulation.accuracy import law_errors  # noqa: PLC0415
 

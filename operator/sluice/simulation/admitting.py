@@ -10,7 +10,7 @@ from sluice.policy.timely import watch_prices
 from sluice.simulation.agenda import tree_first
 from sluice.simulation.batch import touch
 from sluice.simulation.layout import Sim
-from sluice.simulation.placing import place, refresh, set_timer
+from sluice.simulation.placing import keeps_loads, place, refresh, set_timer
 
 
 @inner
@@ -167,7 +167,7 @@ def try_gate(sim: Sim, now: float) -> None:
 def _reserve_allows(sim: Sim) -> bool:
     """Whether the rule lets a late request start now, on the replica that takes the next prefill."""
     placement = sim.core[0].placement
-    owed = sim.replicas[tree_first(sim.trees, 1)].owed if 1 <= placement <= 2 else 0.0
+    owed = sim.replicas[tree_first(sim.trees, 1)].owed if keeps_loads(placement) else 0.0
     return late_may_start(sim.rule[0], sim.sets[0, 0], len(sim.replicas), owed)
 
 

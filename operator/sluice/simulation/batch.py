@@ -18,6 +18,7 @@ from sluice.policy.compiled import inner
 from sluice.simulation.agenda import tree_set
 from sluice.simulation.durations import iteration_seconds, span_seconds, steps_until
 from sluice.simulation.layout import Array, Sim
+from sluice.simulation.prefix_cache import held_tokens, hold, let_go, trim
 
 TINY = 1e-6
 """Tokens; the clocks' rounding stays far below it."""
@@ -102,13 +103,26 @@ def _shortest(sim: Sim, r: int) -> float:
 
 
 @inner
+def stays(sim: Sim, q: int) -> bool:
+    """Whether a request decodes on the engine that computes its prompt, and so with its cached blocks."""
+    return bool(sim.core[0].decode == 0 or sim.requests[q].preempted > 0)
+
+
+@inner
+def _latest(sim: Sim, r: int) -> int:
+    """The slot of the decode that arrived last."""
+    latest, place = -1, 0
+    for k in range(sim.replicas[r].decodes):
+        if sim.slots[r, k].request > latest:
+            latest, place = int(sim.slots[r, k].request), k
+    return place
+
+
+@inner
 def _preempt(sim: Sim, r: int) -> None:
     """Take the latest arrival's decode out and recompute it later, as vLLM does when memory is full."""
     replica = sim.replicas[r]
-    latest, place = -1, 0
-    for k in range(replica.decodes):
-        if sim.slots[r, k].request > latest:
-            latest, place = int(sim.slots[r, k].request), k
+    place = _latest(sim, r)
     end = sim.slots[r, place].end
     q = drop_decode(sim, r, place)
     request = sim.requests[q]
@@ -129,6 +143,17 @@ def _preempt(sim: Sim, r: int) -> None:
 
 
 @inner
+def _preempt_from_cache(sim: Sim, r: int) -> None:
+    """The same, and it lets go of its blocks, which it may find again."""
+    trim(sim, r)
+    q = int(sim.slots[r, _latest(sim, r)].request)
+    if stays(sim, q):
+        let_go(sim, r, q)
+    _preempt(sim, r)
+    trim(sim, r)
+
+
+@inner
 def _resident_tokens(request: Array) -> float:
     """Tokens a prompt will hold: all of it, and after a preemption the answer so far."""
     return float(max(request.prompt, request.left))
@@ -141,6 +166,34 @@ def _has_memory(replica: Array, pool: Array, tokens: float) -> bool:
     if replica.decodes == 0:
         return bool(room >= 0.0)
     return bool(room == math.inf or room >= 0.01 * pool.kv + replica.decodes)
+
+
+@inner
+def _join_from_cache(sim: Sim, r: int, allowance: float) -> None:
+    """Let prompts into the batch by the rules of ``_join``, with the memory and the work that the cache leaves them."""
+    replica = sim.replicas[r]
+    pool, option = sim.pools[replica.pool], sim.core[0]
+    tokens, q = 0.0, int(replica.head)
+    while q >= 0 and tokens < allowance:
+        request = sim.requests[q]
+        if request.state != 3:
+            resident = _resident_tokens(request) - held_tokens(sim, r, q)
+            full = replica.decodes + replica.reserved + replica.prefills >= pool.slots
+            if full or not _has_memory(replica, pool, resident):
+                break
+            request.state = 3
+            replica.prefills += 1
+            found = hold(sim, r, q, resident)
+            request.left -= found
+            if not option.whole_prompts:
+                replica.owed -= found
+            if request.begun < 0.0:
+                request.begun = replica.since
+                request.work -= found
+        tokens += min(request.left, allowance - tokens)
+        q = int(request.next)
+        if not option.packing:
+            break
 
 
 @inner
@@ -188,8 +241,13 @@ def plan_span(sim: Sim, r: int) -> None:
     replica = sim.replicas[r]
     pool = sim.pools[replica.pool]
     while replica.decodes > 1 and replica.kv + replica.decodes > pool.kv:
-        _preempt(sim, r)
+        if sim.core[0].block_tokens > 0.0:
+            _preempt_from_cache(sim, r)
+        else:
+            _preempt(sim, r)
     allowance = _allowance(sim, replica, pool)
+    if sim.core[0].block_tokens > 0.0:
+        _join_from_cache(sim, r, allowance)
     chunk = _join(sim, r, allowance) if replica.head >= 0 and allowance > 0.0 else 0.0
     replica.chunk = chunk
     batching = sim.core[0].batching

@@ -72,6 +72,7 @@ TODAY = MappingProxyType(
             _engine("chunked-least-tokens", placement=Placement.FEWEST_TOKENS),
             _engine("chunked-round-robin", placement=Placement.ROUND_ROBIN),
             _engine("chunked-random", placement=Placement.RANDOM),
+            _engine("chunked-prefix-aware", placement=Placement.PREFIX_AWARE),
             _engine("prefill-first", batching=Batching.PREFILL_FIRST),
             _engine("decode-first", batching=Batching.DECODE_FIRST),
             _engine("disaggregated", disaggregated=True, decode=Decode.SOLO_FIRST),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -138,7 +139,7 @@ def compare(scenario: Scenario, names: Sequence[str], progress: Progress = _sile
     regimes = regimes_for(scenario, with_ideals(names))
     planned = _plan(scenario)
     prices = prices_of(scenario.classes)
-    guidance = guidance_of(planned, scenario.classes, Means.of(scenario.workload), scenario.fleet.pools[0])
+    guidance = guidance_of(planned, scenario.classes, true_means(scenario), scenario.fleet.pools[0])
     entries = tuple(_entry(scenario, regime, guidance, planned, prices, progress) for regime in regimes)
     return Comparison(scenario=scenario, plan=planned, prices=prices, entries=entries)
 
@@ -201,7 +202,18 @@ def _setup(scenario: Scenario, regime: Regime) -> Setup:
 
 def true_demand(scenario: Scenario) -> Demand:
     """The traffic as it is: its own rates and mean lengths."""
-    return demand_of(scenario.classes, Means.of(scenario.workload))
+    return demand_of(scenario.classes, true_means(scenario))
+
+
+def true_means(scenario: Scenario) -> Means:
+    """Its rates and lengths; of what prefix caches leave to compute, what prompts scattered over them would find."""
+    pools = {pool.name: pool for pool in scenario.fleet.pools}
+    caches = [
+        float(pools[entry.pool].kv_token_capacity or math.inf)
+        for entry in scenario.supplies
+        for _ in range(entry.ready)
+    ]
+    return Means.of(scenario.workload.foreseen(caches))
 
 
 def _plan(scenario: Scenario) -> Plan:

@@ -12,9 +12,10 @@ import math
 from sluice.policy.compiled import compiled, inner
 from sluice.simulation.admitting import deliver_prompt, enqueue, tidy, try_gate, watch
 from sluice.simulation.agenda import heap_pop, tree_first
-from sluice.simulation.batch import TINY, add_decode, drop_decode, mark, plan_span, settle
+from sluice.simulation.batch import TINY, add_decode, drop_decode, mark, plan_span, settle, stays
 from sluice.simulation.layout import Sim
 from sluice.simulation.placing import read_gauges, refresh
+from sluice.simulation.prefix_cache import let_go, trim
 from sluice.simulation.routing import deliver_decode, pull, route
 
 REACHED, NEEDS_ROOM = 0, 1
@@ -64,7 +65,7 @@ def _collect_prompts(sim: Sim, r: int, now: float) -> None:
         if not option.whole_prompts:
             replica.owed -= request.left
         elif request.prefilled < 0.0:
-            replica.owed -= request.work
+            replica.owed -= request.prompt
         request.left = 0.0
         _first_token(sim, q, now)
         if request.todo <= TINY:
@@ -109,13 +110,33 @@ def _absorb(sim: Sim, r: int) -> None:
 
 
 @inner
+def _let_go_of_blocks(sim: Sim, r: int) -> None:
+    """What is about to leave the batch lets go of its cached blocks; apart, to keep hot functions small."""
+    trim(sim, r)
+    replica = sim.replicas[r]
+    for k in range(replica.decodes):
+        q = int(sim.slots[r, k].request)
+        if sim.slots[r, k].end - replica.clock <= TINY and stays(sim, q):
+            let_go(sim, r, q)
+    q = int(replica.head)
+    while q >= 0 and sim.requests[q].state == 3 and sim.requests[q].left <= TINY:
+        if sim.requests[q].todo <= TINY or not stays(sim, q):
+            let_go(sim, r, q)
+        q = int(sim.requests[q].next)
+
+
+@inner
 def _end_span(sim: Sim, r: int, now: float) -> None:
     """A replica reached the end of its span."""
     settle(sim, r, now, True)
+    if sim.core[0].block_tokens > 0.0:
+        _let_go_of_blocks(sim, r)
     mark(sim, r)
     _collect_decodes(sim, r, now)
     _collect_prompts(sim, r, now)
     _absorb(sim, r)
+    if sim.core[0].block_tokens > 0.0:
+        trim(sim, r)
     refresh(sim, r)
 
 

@@ -94,15 +94,17 @@ class Placement(IntEnum):
     """Join the shortest queue: requests inside the replica."""
     FEWEST_TOKENS = 2
     """Least unfinished prompt tokens, then fewest requests."""
-    ROUND_ROBIN = 3
-    BY_WEIGHT = 4
+    PREFIX_AWARE = 3
+    """The longest cached prefix, unless more unfinished prompt tokens are before it than that saves."""
+    ROUND_ROBIN = 4
+    BY_WEIGHT = 5
     """A pool drawn by the class's weights, and there the fewest requests: a proxy with weighted pools."""
 
 
 REQUEST = np.dtype(
     [
         ("arrival", "f8"),
-        ("work", "f8"),  # prompt tokens to compute
+        ("work", "f8"),  # prompt tokens to compute: all of them, until the engine has looked into its prefix cache
         ("prompt", "f8"),  # prompt tokens: paid, and resident
         ("output", "f8"),  # output tokens
         ("patience", "f8"),  # seconds it waits for its prefill
@@ -157,6 +159,9 @@ REPLICA = np.dtype(
         ("draining", "i8"),  # DECODE_FIRST: the batch must drain first
         ("dirty", "i8"),
         ("next", "i8"),  # in the list of dirty replicas
+        ("kept", "i8"),  # cached blocks that nothing in the batch runs with
+        ("oldest", "i8"),  # of these the first to be evicted
+        ("newest", "i8"),
     ],
     align=True,
 )
@@ -172,6 +177,7 @@ POOL = np.dtype(
         ("budget", "f8"),  # tokens per iteration, prompt and decode
         ("slots", "i8"),
         ("kv", "f8"),  # tokens
+        ("kept", "f8"),  # tokens of cached blocks that stay beside the batch at most
         ("transfer", "f8"),  # seconds to move a decode, plus
         ("transfer_token", "f8"),  # seconds per token moved
         ("table", "i8"),  # where its measured table begins; -1: the law
@@ -196,11 +202,13 @@ CORE = np.dtype(
         ("kv_share", "f8"),  # of the KV memory that a gate with sight fills
         ("trip", "f8"),  # seconds from the gate to the replica
         ("queue_limit", "f8"),  # waiting requests per lane beyond which arrivals are refused
+        ("block_tokens", "f8"),  # of a prefix cache's block; 0: no prefix caches
         # Where the run stands.
         ("now", "f8"),
         ("arrivals", "i8"),  # requests that have arrived
         ("timers", "i8"),
         ("timers_set", "i8"),  # since the beginning
+        ("spare", "i8"),  # first unused entry of the prefix caches
         ("dirty", "i8"),  # first replica that must plan its next span; the others follow by ``next``
         ("prefilled", "i8"),  # first of the prompts that just finished
         ("buffered", "i8"),
@@ -240,6 +248,18 @@ CLASS = np.dtype(
 BUFFER = np.dtype([("head", "i8"), ("tail", "i8"), ("size", "i8")], align=True)
 SLOT = np.dtype([("end", "f8"), ("request", "i8")], align=True)
 TIMER = np.dtype([("time", "f8"), ("turn", "i8"), ("what", "i8")], align=True)
+CACHED = np.dtype(
+    [
+        ("block", "i4"),
+        ("replica", "i4"),
+        ("holders", "i4"),  # requests in the batch that run with it
+        ("older", "i4"),  # of the replica's kept blocks
+        ("newer", "i4"),
+        ("following", "i4"),  # in the same bucket, or of the unused entries
+        ("bucket", "i4"),  # first entry of the bucket with this row's number
+    ],
+    align=True,
+)
 
 ELIGIBLE, SOLO_FREE, MIXED_FREE = 0, 1, 2
 ENDS, LOADS = 0, 1
@@ -268,3 +288,7 @@ class Sim(NamedTuple):
     """(I, pools): shares by which ``Placement.BY_WEIGHT`` draws a pool."""
     table: Array
     """Measured iteration times, see ``tables.flatten``."""
+    cache: Array
+    """``CACHED``: all replicas' prefix caches; one row where no prompt has blocks."""
+    blocks: Array
+    """``Blocks.flat``; empty where no prompt has blocks."""

@@ -7,6 +7,7 @@ import math
 from sluice.policy.compiled import inner
 from sluice.simulation.agenda import draw, heap_push, set_change, tree_first, tree_set
 from sluice.simulation.layout import Array, Sim
+from sluice.simulation.prefix_cache import cached_tokens
 
 READING_SECONDS = 0.5
 """Between two readings of the gauges, as ``sluice.gate.residents`` has it."""
@@ -114,6 +115,12 @@ def read_gauges(sim: Sim, now: float) -> None:
 
 
 @inner
+def keeps_loads(placement: int) -> bool:
+    """Whether a placement asks the tree for the least loaded replica."""
+    return 1 <= placement <= 3
+
+
+@inner
 def refresh(sim: Sim, r: int) -> None:
     """Bring the index sets and the placement tree up to date after a change on replica ``r``."""
     replica = sim.replicas[r]
@@ -128,13 +135,13 @@ def refresh(sim: Sim, r: int) -> None:
         mixed = replica.role == 1 or (replica.role == 0 and replica.listed > 0)
         set_change(sim.sets, 1, r, free and not mixed)
         set_change(sim.sets, 2, r, free and mixed)
-    if 1 <= option.placement <= 2:
+    if keeps_loads(option.placement):
         load = math.inf
         if eligible:
             # Decodes are out of sight of a gate that sees prompts until their first token only.
             decodes = 0 if option.whole_prompts else replica.decodes + replica.reserved
             load = float(decodes + replica.listed)
-            if option.placement == 2:
+            if option.placement != 1:
                 load = load * 1e-3 + replica.owed
         tree_set(sim.trees, 1, r, load)
 
@@ -166,15 +173,35 @@ def _place_by_weight(sim: Sim, q: int) -> int:
 
 
 @inner
+def _place_by_prefix(sim: Sim, q: int) -> int:
+    """The eligible replica with the fewest tokens to compute until this prompt is done.
+
+    Among equally loaded ones that is the longest cached prefix; a queue guards against
+    sending everything where one prompt went first. Of equals the least loaded, which the
+    tree knows; an engine that is full has what waits for it in its queue.
+    """
+    leaves = sim.trees.shape[1] >> 1
+    best, least = -1, math.inf
+    for k in range(1, 1 + int(sim.sets[0, 0])):
+        r = int(sim.sets[0, k])
+        tokens = sim.trees[1, leaves + r] - cached_tokens(sim, r, q)
+        if tokens < least or (tokens == least and r < best):
+            best, least = r, tokens
+    return best
+
+
+@inner
 def place(sim: Sim, q: int) -> int:
     """The replica that takes request ``q``; the caller saw to it that one is eligible."""
     placement = sim.core[0].placement
     if placement == 0:
         return int(sim.sets[0, 1 + int(draw(sim.core[0]) * sim.sets[0, 0])])
-    if placement == 3:
+    if placement == 4:
         run = sim.core[0]
         run.turn += 1
         return int(sim.sets[0, 1 + run.turn % sim.sets[0, 0]])
-    if placement == 4:
+    if placement == 5:
         return _place_by_weight(sim, q)
+    if placement == 3 and sim.core[0].block_tokens > 0.0:
+        return _place_by_prefix(sim, q)
     return tree_first(sim.trees, 1)

@@ -16,7 +16,23 @@ from sluice.policy.costs import KV_SHARE
 from sluice.policy.kernels import Order
 from sluice.simulation.agenda import empty_sets, leaves_for, seeds_of
 from sluice.simulation.engine import NEEDS_ROOM, refresh_all, run_until, settle_all
-from sluice.simulation.layout import BUFFER, CLASS, CORE, NONE, POOL, REPLICA, SLOT, TIMER, Role, Sight, Sim, State
+from sluice.simulation.layout import (
+    BUFFER,
+    CACHED,
+    CLASS,
+    CORE,
+    NONE,
+    POOL,
+    REPLICA,
+    SLOT,
+    TIMER,
+    Decode,
+    Role,
+    Sight,
+    Sim,
+    State,
+)
+from sluice.simulation.prefix_blocks import Blocks
 from sluice.simulation.regime import Fidelity, Guidance, Regime
 from sluice.simulation.tables import IterationTable, flatten
 from sluice.simulation.workload import Workload
@@ -37,6 +53,8 @@ class Replicas:
     """Per prompt token; 0: as the pool declares."""
     table: IterationTable | None = None
     """Measured iteration times; they replace the law."""
+    kept_prefix_tokens: float = math.inf
+    """Tokens that the prefix cache keeps beside the batch at most; it never keeps more than the memory left."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +73,11 @@ class Setup:
     def count(self) -> int:
         """Replicas of all pools."""
         return sum(entry.count for entry in self.replicas)
+
+    @property
+    def blocks(self) -> Blocks | None:
+        """What prefix caches may find; the network has none."""
+        return self.workload.blocks if self.fidelity is Fidelity.ITERATION else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,6 +166,8 @@ def assemble(setup: Setup, regime: Regime, guidance: Guidance) -> Sim:
         timers=_records((max(FIRST_TIMERS, 4 * count),), TIMER),
         weights=np.tile([entry.count / entry.pool.solo_seconds for entry in setup.replicas], (classes, 1)),
         table=table,
+        cache=_cache(setup, regime),
+        blocks=np.empty(0, dtype=np.int32) if setup.blocks is None else setup.blocks.flat(),
     )
     sim.rule["engines"] = float(count)
     refresh_all(sim)
@@ -151,6 +176,18 @@ def assemble(setup: Setup, regime: Regime, guidance: Guidance) -> Sim:
 
 def _records(shape: tuple[int, ...], dtype: Any) -> Any:
     return np.zeros(shape, dtype=dtype).view(np.recarray)
+
+
+def _cache(setup: Setup, regime: Regime) -> Any:
+    """Empty prefix caches: an entry for every block that could ever be cached at one time, all unused."""
+    size = 1
+    if setup.blocks is not None:
+        named = len(setup.blocks.ids) * (1 if regime.decode is Decode.IN_PLACE else 2)  # again after a preemption
+        tokens = [entry.count * (entry.pool.kv_token_capacity or math.inf) for entry in setup.replicas]
+        size = int(max(1, min(named, sum(tokens) / setup.blocks.tokens, setup.count * setup.blocks.distinct)))
+    cache = _records((size,), CACHED)
+    cache["bucket"], cache["following"] = NONE, np.arange(1, size + 1)
+    return cache
 
 
 def _admissible(setup: Setup) -> Any:
@@ -202,6 +239,7 @@ def _core(setup: Setup, regime: Regime) -> Any:
         "budget": regime.budget.tokens,
         "trip": setup.round_trip_seconds,
         "queue_limit": math.inf if regime.queue_limit is None else regime.queue_limit,
+        "block_tokens": 0.0 if setup.blocks is None else setup.blocks.tokens,
         "dirty": NONE,
         "prefilled": NONE,
     }
@@ -221,6 +259,7 @@ def _pools(setup: Setup, tables: list[int]) -> Any:
         pool.chunk, pool.slots = entry.pool.chunk_tokens, entry.pool.slots
         pool.budget = math.inf if setup.fidelity is Fidelity.NETWORK else entry.pool.batched_token_budget
         pool.kv = entry.pool.kv_token_capacity or math.inf
+        pool.kept = entry.kept_prefix_tokens
         per_token = entry.transfer_seconds_per_token or entry.pool.transfer_seconds_per_token
         pool.transfer, pool.transfer_token = entry.transfer_seconds, per_token
         pool.table = tables[k]
@@ -229,7 +268,7 @@ def _pools(setup: Setup, tables: list[int]) -> Any:
 
 def _replicas(setup: Setup, regime: Regime, guidance: Guidance) -> Any:
     replicas = _records((setup.count,), REPLICA)
-    for field in ("head", "tail", "joining"):
+    for field in ("head", "tail", "joining", "oldest", "newest"):
         replicas[field] = NONE
     start = 0
     for k, entry in enumerate(setup.replicas):

@@ -55,7 +55,7 @@ GATES: Mapping[str, Gate] = {
 
 def workload_of(folder: Path, seed: int, clock: float = 1.0) -> Workload:
     """The traces merged, so many times faster; patience is drawn by the seed."""
-    traces = [read_trace(folder / name, cache_blocks=0) for name in FILES]
+    traces = [read_trace(folder / name, prefixes=False) for name in FILES]
     traces = [replace(trace, arrival=trace.arrival / clock) for trace in traces]
     return merge(traces, patience_seconds={trace.name: 20.0 for trace in traces}, seed=seed)
 

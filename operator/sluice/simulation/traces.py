@@ -6,16 +6,17 @@ hash_ids of 512-token blocks), ServeGen-like CSV or JSON lines (timestamp in sec
 input_tokens, output_tokens), and access logs (start_time, prompt_tokens,
 completion_tokens, optionally ttft in milliseconds). Every row that cannot be used is an
 error that names file, line and column; so is a file with more than memory holds
-(``trace_files``).
+(``trace_files``). Blocks that prompts begin with are kept by name: every replica's prefix
+cache finds them again, or does not, as the simulation runs (``prefix_cache``).
 """
 
 from __future__ import annotations
 
+import json
 import math
 from array import array
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,15 +24,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sluice.simulation.prefix_blocks import BLOCK_TOKENS, MOST_BLOCKS, Blocks, joined
 from sluice.simulation.trace_files import MOST_REQUESTS, TraceError, rows_of, too_many
 from sluice.simulation.workload import Workload, blank
 
 Floats = NDArray[np.float64]
 MAX_TOKENS = 10_000_000
-BLOCK_TOKENS = 512
-"""Mooncake's hash blocks."""
-MOST_CACHED_BLOCKS = 2_000_000
-"""A billion tokens: a bound for the reader's memory, not for any fleet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,52 +68,31 @@ class Trace:
     name: str
     arrival: Floats
     prompt: Floats
-    uncached: Floats
-    """Prompt tokens left to compute after prefix reuse."""
     output: Floats
+    blocks: Blocks | None = None
+    """Full blocks that prompts begin with, where the file names any."""
     label: tuple[str, ...] = ()
     """The class column's value per row, where one was named."""
     logged_ttft: Floats | None = None
     """Seconds; nan where the log has none."""
 
 
-def read_trace(path: Path, *, class_column: str | None = None, cache_blocks: int | None = None) -> Trace:
-    """Read one trace; ``cache_blocks`` bounds the prefix cache (0: none; None: more than a fleet could hold)."""
-    reader = _Reader(path, class_column, _PrefixCache(MOST_CACHED_BLOCKS if cache_blocks is None else cache_blocks))
+def read_trace(path: Path, *, class_column: str | None = None, prefixes: bool = True) -> Trace:
+    """Read one trace; without ``prefixes`` as if no engine had a prefix cache."""
+    reader = _Reader(path, class_column, prefixes=prefixes)
     for line, row in rows_of(path):
         reader.add(line, row)
     return reader.finish()
 
 
-class _PrefixCache:
-    """Leading blocks seen before; least recently used ones go first when it is full."""
-
-    def __init__(self, capacity: int) -> None:
-        self.capacity = capacity
-        self.blocks: OrderedDict[int, None] = OrderedDict()
-
-    def hit(self, blocks: Sequence[int]) -> int:
-        """Leading blocks that are cached; all blocks are cached afterwards."""
-        found = 0
-        for block in blocks:
-            if block not in self.blocks:
-                break
-            found += 1
-        for block in reversed(blocks):
-            self.blocks[block] = None
-            self.blocks.move_to_end(block)
-        while len(self.blocks) > self.capacity:
-            self.blocks.popitem(last=False)
-        return found
-
-
 class _Reader:
     """Collects rows into arrays."""
 
-    def __init__(self, path: Path, class_column: str | None, cache: _PrefixCache) -> None:
-        self.path, self.class_column, self.cache = path, class_column, cache
+    def __init__(self, path: Path, class_column: str | None, *, prefixes: bool) -> None:
+        self.path, self.class_column, self.prefixes = path, class_column, prefixes
         self.shape: Shape | None = None
-        self.columns = {name: array("d") for name in ("arrival", "prompt", "uncached", "output", "ttft")}
+        self.columns = {name: array("d") for name in ("arrival", "prompt", "output", "ttft")}
+        self.blocks, self.counts = array("q"), array("q")
         self.labels: list[str] = []
         self.names: dict[str, str] = {}
 
@@ -128,14 +105,27 @@ class _Reader:
             raise TraceError(f"{self.path}:{line}: {shape.time} goes back by {arrivals[-1] - time:g} s; sort the trace")
         arrivals.append(time)
         self.columns["prompt"].append(prompt)
-        reused = self.cache.hit(row[shape.blocks]) * BLOCK_TOKENS if shape.blocks and row.get(shape.blocks) else 0
-        self.columns["uncached"].append(max(1.0, prompt - reused))
         self.columns["output"].append(output)
+        if self.prefixes and shape.blocks:
+            self._name_blocks(line, shape.blocks, row, int(prompt) // BLOCK_TOKENS)
         ttft = row.get(shape.ttft_milliseconds) if shape.ttft_milliseconds else None
         self.columns["ttft"].append(float(ttft) / 1000 if ttft not in (None, "", "-") else math.nan)
         if self.class_column is not None:
             label = str(row.get(self.class_column) or "other")
             self.labels.append(self.names.setdefault(label, label))
+
+    def _name_blocks(self, line: int, column: str, row: Mapping[str, Any], full: int) -> None:
+        """Keep the names of a prompt's full blocks, each once."""
+        raw = row.get(column) or ()
+        try:
+            names = json.loads(raw) if isinstance(raw, str) else raw
+            mine = array("q", dict.fromkeys(names[:full]))
+        except (TypeError, ValueError, KeyError, OverflowError) as error:
+            raise TraceError(f"{self.path}:{line}: {column} is {raw!r:.80}, not a list of whole numbers") from error
+        self.blocks.extend(mine)
+        self.counts.append(len(mine))
+        if len(self.blocks) > MOST_BLOCKS:
+            raise TraceError(f"{self.path}:{line}: more than {MOST_BLOCKS:,} blocks in {column}; simulate a part")
 
     def _recognise(self, line: int, row: Mapping[str, Any]) -> Shape:
         for shape in SHAPES:
@@ -184,11 +174,14 @@ class _Reader:
             name=self.path.stem,
             arrival=arrays["arrival"] - arrays["arrival"][0],
             prompt=arrays["prompt"],
-            uncached=arrays["uncached"],
             output=arrays["output"],
+            blocks=self._blocks(order) if len(self.blocks) else None,
             label=tuple(self.labels[k] for k in order) if self.labels else (),
             logged_ttft=None if np.isnan(arrays["ttft"]).all() else arrays["ttft"],
         )
+
+    def _blocks(self, order: NDArray[np.int64]) -> Blocks:
+        return Blocks.of(np.frombuffer(self.counts, np.int64), np.frombuffer(self.blocks, np.int64)).ordered(order)
 
 
 def merge(traces: Sequence[Trace], *, patience_seconds: Mapping[str, float | None], seed: int) -> Workload:
@@ -207,15 +200,22 @@ def merge(traces: Sequence[Trace], *, patience_seconds: Mapping[str, float | Non
                 names.append(label)
         part = blank(len(trace.arrival))
         part["arrival"], part["prompt"], part["output"] = trace.arrival, trace.prompt, trace.output
-        part["work"] = trace.uncached
+        part["work"] = trace.prompt
         number = {name: i for i, name in enumerate(names)}
         part["klass"] = [number[label] for label in labels]
         parts.append(part)
     requests = np.concatenate(parts)
-    requests = requests[np.argsort(requests["arrival"], kind="stable")]
+    order = np.argsort(requests["arrival"], kind="stable")
+    requests = requests[order]
+    blocks = joined([(len(trace.arrival), trace.blocks) for trace in traces])
     requests["coin"] = np.random.Generator(np.random.Philox(key=seed)).random(len(requests))
     horizon = float(requests["arrival"][-1]) + 1e-3
-    whole = Workload(classes=tuple(names), requests=requests, horizon_seconds=horizon)
+    whole = Workload(
+        classes=tuple(names),
+        requests=requests,
+        horizon_seconds=horizon,
+        blocks=None if blocks is None else blocks.ordered(order),
+    )
     return whole.with_patience(patience_seconds, seed)
 
 
@@ -234,12 +234,4 @@ def clustered(trace: Trace, groups: int) -> Trace:
             if (nearest == k).any():
                 centres[k] = points[nearest == k].mean(axis=0)
     labels = tuple(f"{trace.name}-{k}" for k in nearest)
-    return Trace(
-        name=trace.name,
-        arrival=trace.arrival,
-        prompt=trace.prompt,
-        uncached=trace.uncached,
-        output=trace.output,
-        label=labels,
-        logged_ttft=trace.logged_ttft,
-    )
+    return replace(trace, label=labels)

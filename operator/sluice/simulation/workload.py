@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sluice.simulation.layout import NONE, REQUEST, State
+from sluice.simulation.prefix_blocks import Blocks, expected_work
 
 Floats = NDArray[np.float64]
 TINY_DRAW = 1e-300
@@ -142,6 +143,8 @@ class Workload:
     requests: Any
     """Record array of ``REQUEST``; ``klass`` is an index into ``classes``."""
     horizon_seconds: float
+    blocks: Blocks | None = None
+    """What prompts begin with, where that is known: engines then have prefix caches."""
 
     def fresh(self) -> Any:
         """A copy of the requests that one run may write its results into."""
@@ -164,6 +167,17 @@ class Workload:
         requests = self.requests.copy()
         requests["arrival"] *= factor
         return replace(self, requests=requests, horizon_seconds=self.horizon_seconds * factor)
+
+    def foreseen(self, caches: Sequence[float]) -> Workload:
+        """The same requests with the work that prefix caches of so many tokens leave, as far as one can tell before.
+
+        For plans; a simulation takes requests as they are, and finds out.
+        """
+        if self.blocks is None or not caches:
+            return self
+        requests = self.requests.copy()
+        requests["work"] = expected_work(requests["prompt"], self.blocks, caches)
+        return replace(self, requests=requests)
 
     def with_patience(self, means: Mapping[str, float | None], seed: int) -> Workload:
         """The same requests with exponential patience of each class's mean, seconds; None: for ever.

@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 
 from sluice.simulation.gate_cells import CELLS, TRAFFIC, Cell, largest_served, world_of
-from sluice.simulation.gate_panel import GATES, Outcome, Standing, outcome_of, scenario_of, standing_of
+from sluice.simulation.gate_panel import (
+    FIRST_JUDGED,
+    GATES,
+    Outcome,
+    Standing,
+    gates_on_fresh_traffic,
+    outcome_of,
+    scenario_of,
+    standing_of,
+)
 
 
 @pytest.mark.parametrize("traffic", ["prompts", "answers"])
@@ -73,3 +82,10 @@ def test_the_timely_order_keeps_floors_that_the_index_breaks() -> None:
     assert found.floor["timely"].min() > 0.8
     assert found.floor["priority+late-last"].max() < 0.5
     assert standing_of(found, "timely") is Standing.MEETS
+
+
+def test_the_verdict_names_the_seeds_that_it_rests_on() -> None:
+    (claim,) = gates_on_fresh_traffic(2, 30.0)
+    named = f"seeds {FIRST_JUDGED} to {FIRST_JUDGED + 1}"
+    assert named in claim.evidence
+    assert named in claim.tables[0].note

@@ -14,10 +14,6 @@ from sluice.simulation.traces import clustered, merge, read_trace
 AZURE = (
     "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:17:03.9799600,4808,10\n2023-11-16 18:17:04.0319600,3180,8"
 )
-MOONCAKE = (
-    '{"timestamp": 0, "input_length": 1500, "output_length": 5, "hash_ids": [1, 2, 3]}\n'
-    '{"timestamp": 3000, "input_length": 1500, "output_length": 5, "hash_ids": [1, 2, 4]}\n'
-)
 
 
 def written(folder: Path, name: str, text: str | bytes) -> Path:
@@ -30,13 +26,6 @@ def test_azure_times_keep_their_fraction(tmp_path: Path) -> None:
     trace = read_trace(written(tmp_path, "code.csv", AZURE))
     assert trace.arrival == pytest.approx([0.0, 0.052], abs=1e-6)
     assert trace.prompt.tolist() == [4808.0, 3180.0]
-
-
-def test_shared_leading_blocks_need_not_be_computed(tmp_path: Path) -> None:
-    trace = read_trace(written(tmp_path, "chat.jsonl", MOONCAKE))
-    assert trace.arrival.tolist() == [0.0, 3.0]
-    assert trace.uncached.tolist() == [1500.0, 1500.0 - 2 * 512]
-    assert read_trace(tmp_path / "chat.jsonl", cache_blocks=0).uncached.tolist() == [1500.0, 1500.0]
 
 
 def test_an_access_log_is_sorted_by_start_and_keeps_its_ttft(tmp_path: Path) -> None:
