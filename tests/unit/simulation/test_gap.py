@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import pytest
 
 from sluice.simulation.claims import Table, Verdict
-from sluice.simulation.gap import _claim, _joined, _kept
+from sluice.simulation.comparison import with_ideals
+from sluice.simulation.gap import JUDGED_SEEDS, LOADS, MEANS, SeedRun, _claim, _joined, _kept, gap_to_the_ideal
+from sluice.simulation.gate_panel import TRAFFIC
 from sluice.simulation.measure import Interval
 
 TABLE = Table(title="t", columns=("c",), rows=())
@@ -36,3 +41,23 @@ def test_shares_are_paired_by_seed() -> None:
     assert _kept(joined, "both", 0) == pytest.approx([0.9] * 4)
     assert _kept(joined, "both", 1) == pytest.approx([0.8] * 4)
     assert _joined(runs, {}) is runs
+
+
+@pytest.mark.parametrize(("share", "verdict"), [(0.99, Verdict.REPRODUCED), (0.9, Verdict.NOT_REPRODUCED)])
+def test_every_cell_is_asked_for_by_enough_seeds_and_told(share: float, verdict: Verdict) -> None:
+    """A runner that knows what everybody earns: the operator so much of its ideal."""
+    asked: list[SeedRun] = []
+
+    def run(jobs: Sequence[Any]) -> list[Any]:
+        asked.extend(jobs)
+        return [
+            {name: (90.0, 80.0) if name.endswith("-ideal") else (90.0 * share, 80.0 * share) for name in ideals}
+            for ideals in (with_ideals(job.names) for job in jobs)
+        ]
+
+    (claim,) = gap_to_the_ideal(2, 60.0, run)
+    assert claim.verdict is verdict
+    assert len(claim.tables[0].rows) == len(TRAFFIC) * len(LOADS) * len(MEANS)
+    seeds = {job.seed for job in asked if (job.traffic, job.load) == ("answers", 1.5)}
+    assert len(seeds) == JUDGED_SEEDS
+    assert sum(len(job.names) > 1 for job in asked) == 2 * len(TRAFFIC) * len(LOADS)
