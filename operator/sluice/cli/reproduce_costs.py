@@ -1,4 +1,4 @@
-"""What each step of ``sluice reproduce`` costs, as measured, and how much of it is left."""
+"""What each step of ``sluice reproduce`` costs, and how much of it is left."""
 
 from __future__ import annotations
 
@@ -7,20 +7,21 @@ from dataclasses import dataclass
 
 COSTS: Mapping[str, tuple[float, float]] = {
     "the linear programs": (0.1, 0.1),
-    "closed forms": (50.0, 50.0),
-    "convergence": (170.0, 3400.0),
-    "baselines on random instances": (200.0, 4100.0),
-    "the default order in the network": (170.0, 15000.0),
-    "the SLI router": (15.0, 120.0),
+    "closed forms": (47.0, 47.0),
+    "convergence": (175.0, 4200.0),
+    "baselines on random instances": (200.0, 4500.0),
+    "the default order in the network": (160.0, 20000.0),
+    "the SLI router": (12.0, 100.0),
     "prices of promises": (0.1, 0.1),
-    "promises and sensitivity": (1.0, 1.0),
-    "batch sizes": (5.0, 15.0),
-    "separate charging": (10.0, 120.0),
-    "token-level iterations": (100.0, 400.0),
-    "the operator beside its ideal": (130.0, 600.0),
-    "gates on fresh traffic": (30.0, 420.0),
+    "promises and sensitivity": (0.3, 0.3),
+    "batch sizes": (8.0, 20.0),
+    "separate charging": (12.0, 100.0),
+    "token-level iterations": (105.0, 420.0),
+    "the operator beside its ideal": (130.0, 500.0),
+    "gates on fresh traffic": (50.0, 840.0),
 }
-"""Processor seconds of one core by step, at the quick and at the full scale: minutes differ between machines."""
+"""Processor seconds of one core by step, at the quick scale as measured and at the full one by the number of runs
+times what a run of each kind took: minutes differ between machines."""
 
 
 def cost_of(step: str, *, full: bool) -> float:

@@ -85,7 +85,7 @@ FULL = Scale(
     token_seeds=20,
     goal_instances=((20, 100), (100, 100), (500, 100)),
     goal_fill_ups=4.0,
-    side_instances=30,
+    side_instances=20,
     side_replicas=100,
     goal_seeds=2,
 )
