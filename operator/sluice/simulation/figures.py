@@ -24,6 +24,8 @@ WIDE_LABEL = 24
 """Characters beyond which labels stand one under the other."""
 STYLES = ("-", "--", "-.", ":")
 """In turn, so that a line which lies on another leaves it to be seen."""
+HEADROOM = 1.04
+"""Above the highest point of an axis that begins at zero."""
 APART = 0.012
 """Share of the axis by which neighbours with error bars stand apart: one on another, nobody could tell them."""
 
@@ -82,7 +84,7 @@ def draw(chart: Chart, folder: Path) -> Path:
     axes.set_ylabel(chart.y_label)
     axes.grid(alpha=0.3)
     if chart.from_zero:
-        axes.set_ylim(bottom=0.0)
+        axes.set_ylim(0.0, max(axes.get_ylim()[1], HEADROOM * max((y for line in lines for y in line.y), default=1.0)))
     if len(chart.lines) > 1:
         wide = max(len(line.label) for line in lines) > WIDE_LABEL
         figure.legend(fontsize="small", loc="outside lower center", ncols=1 if wide else LEGEND_COLUMNS)
