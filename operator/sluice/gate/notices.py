@@ -32,12 +32,12 @@ class Notices:
     @staticmethod
     def _tell_order(gate: Gate, lacking: frozenset[Need]) -> None:
         policy = gate.terms.policy
-        met = sorted(need.value for need in policy.needs - lacking)
-        without = {need.value: WITHOUT[need] for need in sorted(lacking)}
+        met = ", ".join(sorted(need.value for need in policy.needs - lacking)) or "nothing"
+        without = "; ".join(f"{need.value} ({WITHOUT[need]})" for need in sorted(lacking)) or "nothing"
         LOG.info("order of admission", extra={"order": policy.name, "met": met, "without": without})
 
     def _tell_unserved(self, world: World) -> None:
-        classes = sorted(self._unserved)
-        addresses = {pool.name: len(world.addresses.get(pool.name, ())) for pool in world.fleet.pools}
+        classes = ", ".join(sorted(self._unserved))
+        known = (f"{pool.name}: {len(world.addresses.get(pool.name, ()))}" for pool in world.fleet.pools)
         what = "no ready replica is known of some classes: they are not held" if classes else "replicas are known again"
-        LOG.warning(what, extra={"classes": classes, "addresses": addresses})
+        LOG.warning(what, extra={"classes": classes, "addresses": ", ".join(known)})

@@ -60,8 +60,7 @@ async def test_a_refusal_is_logged_without_the_token(
             told.set()
             return "problem" in vars(record)
 
-    caplog.handler.addFilter(Ear())
-    with caplog.at_level(logging.DEBUG, logger="sluice.gate"):
+    with caplog.at_level(logging.DEBUG, logger="sluice.gate"), caplog.filtering(Ear()):
         task = asyncio.create_task(work(access))
         async with asyncio.timeout(5):
             await told.wait()

@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 from tests.unit.actuate.fleets import fleet, workload
 from tests.unit.gate.worlds import engine, lane, request, terms
 
+from sluice.control.logs import FieldFormatter
 from sluice.gate.decision_log import DecisionLog, lines_about
 from sluice.gate.desk import Desk
 from sluice.gate.engines import EngineTerms
@@ -37,6 +38,11 @@ TTFT = Sli(
 BLIND = World(fleet=UNLISTED, classes=(workload("chat"), workload("batch")))
 
 
+def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """The log as people see it."""
+    return [FieldFormatter("%(message)s").format(record) for record in caplog.records]
+
+
 @pytest.mark.parametrize(
     ("engines", "count"), [pytest.param((), 1, id="no engine"), pytest.param((engine("one"),), 0, id="an engine")]
 )
@@ -58,9 +64,11 @@ async def test_log_readiness_and_metrics_name_the_classes(caplog: pytest.LogCapt
         process.feed.take_world(replace(BLIND, addresses={POOL: ("10.0.0.1:8000",)}))
         process.feed.take_world(BLIND)
         process.feed.take_world(replace(BLIND, classes=(workload("batch"), workload("chat"))))
-    told = [record for record in caplog.records if hasattr(record, "addresses")]
-    assert [vars(record)["classes"] for record in told] == [["batch", "chat"], [], ["batch", "chat"]]
-    assert [vars(record)["addresses"] for record in told] == [{POOL: 0}, {POOL: 1}, {POOL: 0}]
+    assert [line for line in lines(caplog) if "replica" in line] == [
+        f"no ready replica is known of some classes: they are not held addresses={POOL}: 0 classes=batch, chat",
+        f"replicas are known again addresses={POOL}: 1 classes=",
+        f"no ready replica is known of some classes: they are not held addresses={POOL}: 0 classes=batch, chat",
+    ]
     runner, port = await process.serve_http()
     async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
         async with session.get("/readyz") as answer:
@@ -76,6 +84,9 @@ def test_the_log_says_what_the_order_lacks_at_the_start_and_when_that_changes(ca
         process.feed.take_world(replace(BLIND, addresses={POOL: ("10.0.0.1:8000",)}))
         promising = tuple(replace(one, slis=(TTFT,)) for one in BLIND.classes)
         process.feed.take_world(replace(BLIND, classes=promising))
-    told = [vars(record) for record in caplog.records if hasattr(record, "without")]
-    assert [set(one["without"]) for one in told] == [{"Plan", "Promises", "Gauges"}, {"Plan", "Gauges"}]
-    assert {one["order"] for one in told} == {"timely"}
+    told = [line.partition(" without=") for line in lines(caplog) if "order=timely" in line]
+    assert [head for head, _, _ in told] == [
+        "order of admission met=nothing order=timely",
+        "order of admission met=Promises order=timely",
+    ]
+    assert ["Promises" in lacking for _, _, lacking in told] == [True, False]
