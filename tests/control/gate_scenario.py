@@ -33,15 +33,13 @@ from tests.control.gate_client import (
     send,
     service,
 )
+from tests.control.gateway_stage import stage
 from tests.controlplane.admin import Admin
-from tests.controlplane.cluster import ControlPlane, wait_until
-from tests.controlplane.crds import gateway_definitions, install
-from tests.controlplane.envoy_gateway import EnvoyGateway, enter
+from tests.controlplane.cluster import wait_until
 from tests.controlplane.operator_process import OperatorProcess
 
 from sluice.model.gate import GATE_PORT, gate_service
 
-ROOT = Path(__file__).resolve().parents[2]
 ADDRESS = "10.244.0.1"
 """The gate's; the whole range is made local to the namespace."""
 CLIENTS = 200
@@ -49,19 +47,10 @@ CLIENTS = 200
 
 def main(folder: Path) -> None:
     """Set up, ask, tell."""
-    enter(folder, EnvoyGateway.certificates(folder))
-    subprocess.run(["ip", "addr", "add", f"{ADDRESS}/16", "dev", "lo"], check=True)
-    replica = Replica()
-    plane = ControlPlane(folder)
-    operator = OperatorProcess(folder, "operator", f"--kubeconfig={folder / 'kubeconfig-admin'}", "--namespace=default")
-    gateway = EnvoyGateway(folder, plane)
-    try:
-        plane.start()
-        admin = Admin(plane)
-        for path in sorted((ROOT / "crds").glob("*.yaml")):
-            admin.apply_file(path)
-        install(admin, gateway_definitions())
-        gateway.start(admin)
+    with stage(folder, "gate") as here:
+        admin, operator = here.admin, here.operator
+        subprocess.run(["ip", "addr", "add", f"{ADDRESS}/16", "dev", "lo"], check=True)
+        replica = Replica()
         for document in declarations():
             admin.apply(document)
         run_pods(admin, REPLICA_ADDRESSES[0])
@@ -69,7 +58,7 @@ def main(folder: Path) -> None:
 
         # The gate first: what finds none there passes, which the scenario's order would show.
         def start_gate(name: str) -> subprocess.Popen[bytes]:
-            gate = plane.processes.start(name, gate_command(folder / "kubeconfig-admin"))
+            gate = here.plane.processes.start(name, gate_command(folder / "kubeconfig-admin"))
             wait_until(lambda: bool(metrics()), "the gate answers", timeout_seconds=60)
             return gate
 
@@ -84,14 +73,6 @@ def main(folder: Path) -> None:
         seen["frozen"] = gate_outages.freeze(replica, start_gate("second gate"))
         seen["placed"] = gate_placement.place(admin, replica, operator, start_gate)
         sys.stdout.write(json.dumps(seen, indent=2))
-    except Exception:
-        logs = {"operator": operator.log, "envoy gateway": gateway.log, "gate": lambda: plane.processes.log("gate")}
-        for name, log in logs.items():
-            sys.stderr.write(f"--- {name}\n{_tail(log)}\n")
-        raise
-    finally:
-        operator.kill()
-        plane.stop()
 
 
 def gate_command(kubeconfig: Path) -> list[str]:
@@ -177,13 +158,6 @@ def without_the_operator(replica: Replica, operator: OperatorProcess) -> int:
 
 def _has_started(replica: Replica, count: int) -> bool:
     return len(replica.arrived) == count
-
-
-def _tail(log: Any) -> str:
-    try:
-        return str(log())[-5000:]
-    except OSError as error:
-        return str(error)
 
 
 if __name__ == "__main__":

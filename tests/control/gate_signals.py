@@ -129,7 +129,7 @@ def headers(admin: Admin, replica: Replica) -> dict[str, Any]:
     hurries = pool.submit(asked, "rationed", "hurries")
     wait_until(lambda: seen() >= before + 4, "the gate sees all four")
     admin.edit("WorkloadClass", "rationed", {"spec": {"patienceMilliseconds": 1}})
-    answer, refused = hurries.result(20)
+    answer, refused = hurries.result(40)  # less than the gate's longest wait, which would refuse it too
     admin.edit("WorkloadClass", "rationed", {"spec": {"patienceMilliseconds": 60_000}})
     replica.let_go()
     status, got = waits.result(20)

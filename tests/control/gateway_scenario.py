@@ -18,13 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from tests.control.fleets import PROFILE, fleet, workload
+from tests.control.gateway_stage import stage
 from tests.controlplane.admin import Admin
-from tests.controlplane.cluster import ControlPlane, wait_until
-from tests.controlplane.crds import gateway_definitions, install
-from tests.controlplane.envoy_gateway import LISTENER_PORT, EnvoyGateway, enter
-from tests.controlplane.operator_process import OperatorProcess
+from tests.controlplane.cluster import wait_until
+from tests.controlplane.envoy_gateway import LISTENER_PORT
 
-ROOT = Path(__file__).resolve().parents[2]
 FAIRNESS = "x-llm-d-inference-fairness-id"
 PORTS = {"large": 9101, "small": 9102}
 REQUESTS = 400
@@ -33,28 +31,11 @@ BURST = 40
 
 def main(folder: Path) -> None:
     """Set up, ask, tell."""
-    enter(folder, EnvoyGateway.certificates(folder))
-    for name, port in PORTS.items():
-        serve(name, port)
-    plane = ControlPlane(folder)
-    kubeconfig = folder / "kubeconfig-admin"
-    operator = OperatorProcess(folder, "operator", f"--kubeconfig={kubeconfig}", "--namespace=default")
-    gateway = EnvoyGateway(folder, plane)
-    try:
-        plane.start()
-        admin = Admin(plane)
-        for path in sorted((ROOT / "crds").glob("*.yaml")):
-            admin.apply_file(path)
-        install(admin, gateway_definitions())
-        gateway.start(admin)
-        operator.start()
-        sys.stdout.write(json.dumps(observe(admin), indent=2))
-    except Exception:
-        sys.stderr.write(f"--- operator\n{_tail(operator.log)}\n--- envoy gateway\n{_tail(gateway.log)}\n")
-        raise
-    finally:
-        operator.kill()
-        plane.stop()
+    with stage(folder) as here:
+        for name, port in PORTS.items():
+            serve(name, port)
+        here.operator.start()
+        sys.stdout.write(json.dumps(observe(here.admin), indent=2))
 
 
 def observe(admin: Admin) -> dict[str, Any]:
@@ -197,13 +178,6 @@ def serve(name: str, port: int) -> None:
 
     server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-
-
-def _tail(log: Any) -> str:
-    try:
-        return str(log())[-4000:]
-    except OSError as error:
-        return str(error)
 
 
 if __name__ == "__main__":

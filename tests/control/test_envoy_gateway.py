@@ -2,38 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.control.conftest import NEEDED, absent
-from tests.controlplane import envoy_gateway
-from tests.controlplane.crds import gateway_definitions
-from tests.controlplane.programs import find
+from tests.control.gateway_stage import seen_by
 
-pytestmark = [pytest.mark.controlplane, pytest.mark.timeout(300)]
-
-ROOT = Path(__file__).resolve().parents[2]
+pytestmark = [pytest.mark.controlplane, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What the scenario saw."""
-    if missing := [name for name in (*NEEDED, "envoy-gateway") if find(name) is None]:
-        absent(f"{', '.join(missing)} not built: run make controlplane")
-    if next(iter(gateway_definitions()), None) is None:
-        absent("Envoy Gateway's module is not here: install Go and run make controlplane")
-    if not envoy_gateway.can_be_isolated():
-        pytest.skip("this machine allows no namespaces (unshare): Envoy Gateway's fixed ports cannot be isolated")
-    folder = tmp_path_factory.mktemp("gateway")
-    command = [*envoy_gateway.UNSHARE, sys.executable, "-m", "tests.control.gateway_scenario", str(folder)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280, check=False)
-    assert done.returncode == 0, done.stderr[-8000:]
-    result: dict[str, Any] = json.loads(done.stdout)
-    return result
+    return seen_by("gateway_scenario", tmp_path_factory.mktemp("gateway"))
 
 
 def test_envoy_follows_the_routes_weights(seen: dict[str, Any]) -> None:
