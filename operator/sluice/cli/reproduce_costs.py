@@ -18,7 +18,7 @@ COSTS: Mapping[str, tuple[float, float]] = {
     "separate charging": (12.0, 100.0),
     "token-level iterations": (105.0, 420.0),
     "the operator beside its ideal": (130.0, 500.0),
-    "gates on fresh traffic": (50.0, 840.0),
+    "gates on fresh traffic": (40.0, 650.0),
 }
 """Processor seconds of one core by step, at the quick scale as measured and at the full one by the number of runs
 times what a run of each kind took: minutes differ between machines."""

@@ -47,7 +47,7 @@ FIRST_SEED = 7001
 """Of the operator beside its ideal, on the same traffic; gates were judged here before their order was changed."""
 FIRST_JUDGED = 9101
 """Far from the seeds of every other panel."""
-FULL_SEEDS = 40
+FULL_SEEDS = 30
 """From so many on, every cell is judged; with fewer a handful."""
 PARTS_SEEDS = 8
 """For what each part of the order is worth, which nothing is judged by."""
