@@ -22,6 +22,9 @@ from sluice.planning.answer import Answer, answer
 from sluice.planning.conflict import relaxed
 from sluice.planning.problem import Problem
 
+pytestmark = pytest.mark.timeout(600)
+"""Half a minute of one idle core, much of it in a fixture."""
+
 INSTANCES = 1000
 TIED = 60
 """Instances whose paces are compared with a grid."""
