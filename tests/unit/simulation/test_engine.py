@@ -22,6 +22,7 @@ from sluice.simulation.catalogue import NETWORK, TODAY, gated
 from sluice.simulation.instances import PAPER_8B
 from sluice.simulation.layout import Batching, State
 from sluice.simulation.network import guidance_of, solved, workload_of
+from sluice.simulation.prefix_blocks import Blocks
 from sluice.simulation.regime import Fidelity, Guidance, Regime
 from sluice.simulation.run import Record, Replicas, Setup, simulate
 from sluice.simulation.workload import Workload, blank
@@ -209,9 +210,13 @@ def digest() -> str:
         strict=True,
     )
     workload = requests(*rows, patience=0.8)
+    counts = [int(prompt) // 50 for prompt in workload.requests["prompt"]]
+    talks = np.array([k % 5 * 100 + j for k, count in enumerate(counts) for j in range(count)])
+    remembered = replace(workload, blocks=Blocks.of(np.array(counts), talks, 50))
     for regime in TODAY.values():
-        record = run(workload, regime, pool=replace(POOL, kv_token_capacity=700), count=3, guidance=None)
-        total.update(record.requests.tobytes())
+        for traffic in (workload, remembered):
+            record = run(traffic, regime, pool=replace(POOL, kv_token_capacity=700), count=3, guidance=None)
+            total.update(record.requests.tobytes())
     return total.hexdigest()
 
 
