@@ -110,6 +110,11 @@ class Engine:
         taken = self.residents.taken(self.seen_at, reported=self.ends_reported)
         return None if taken is None else max(0, math.ceil(max(slots, self.most_running) - taken))
 
+    def room(self) -> float:
+        """Share of its slots that one more request leaves free; 0 where nobody knows."""
+        slots, free = self.terms.slots, self.free_slots()
+        return max(0, free - 1) / slots if slots and free else 0.0
+
     def has_budget(self) -> bool:
         """Whether one more prefill may start, by unfinished prefills alone."""
         terms = self.terms

@@ -130,8 +130,9 @@ class LaneTable:
         """Add credit up to ``now``."""
         accrue(self._rule, self._lanes, now)
 
-    def choose(self, now: float) -> tuple[int, bool] | None:
-        """(lane, whether its late head) that starts next; None: nobody."""
+    def choose(self, now: float, room: float = 0.0) -> tuple[int, bool] | None:
+        """(lane, whether its late head) that starts next; None: nobody. ``room``: of the engine at hand."""
+        self._rule.room = room
         choice = int(choose(self._rule, self._lanes, now))
         if choice == NOBODY:
             return None

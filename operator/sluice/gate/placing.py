@@ -38,6 +38,11 @@ def least_loaded(engines: Sequence[Engine]) -> Engine | None:
     return min(engines, key=lambda engine: (engine.unfinished_tokens, engine.unfinished_requests))
 
 
+def room_at_hand(open_: Sequence[Engine]) -> float:
+    """Room on the engine that takes the next request, if neither a key nor a pool sends it elsewhere."""
+    return min(open_, key=lambda one: (one.unfinished_tokens, one.unfinished_requests, one.terms.name)).room()
+
+
 class Placement:
     """Chooses engines where the gate names the replica."""
 

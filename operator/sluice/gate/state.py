@@ -26,7 +26,7 @@ from sluice.gate.engines import Engine, Reading
 from sluice.gate.harm import HarmWatch
 from sluice.gate.lane_table import LaneTable
 from sluice.gate.lanes import RELEASE_TICKS, Lane
-from sluice.gate.placing import Placement, least_loaded
+from sluice.gate.placing import Placement, least_loaded, room_at_hand
 from sluice.gate.refusals import aged, over_bounds, refuse
 from sluice.gate.request import Effects, Freed, Phase, Refused, Request
 from sluice.gate.scarcity import Scarcity, scarcity, short_of_prefill
@@ -269,7 +269,7 @@ class Gate:
             return
         self._table.accrue(now)
         hidden = self._table.hide_unservable(self.lanes.values(), open_)
-        while open_ and (choice := self._table.choose(now)):
+        while open_ and (choice := self._choose(open_, now)):
             number, late = choice
             lane = self.lanes[self._table.names[number]]
             request = (lane.late if late else lane.live).pop()
@@ -283,6 +283,10 @@ class Gate:
             hidden = self._table.hide_unservable(self.lanes.values(), open_)
         for lane in hidden:
             self._table.show(lane)
+
+    def _choose(self, open_: list[Engine], now: float) -> tuple[int, bool] | None:
+        """(lane, whether its late head) that starts next; the timely order looks at the engine at hand."""
+        return self._table.choose(now, room_at_hand(open_) if self._table.watches else 0.0)
 
     def _let_go(self, now: float, effects: Effects) -> None:
         """A tenth of what need not wait any longer, oldest class by class: of all, or of classes without an engine."""

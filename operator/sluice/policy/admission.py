@@ -9,7 +9,7 @@ views; a test holds both to the same decisions.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -100,6 +100,13 @@ class ReplicaView:
     unfinished_tokens: float = 0.0
     free_slots: int | None = None
     """None: unknown."""
+    slots: int | None = None
+    """All of them; None: unknown."""
+
+    @property
+    def room(self) -> float:
+        """Share of its slots that one more start leaves free; 0 where nobody knows."""
+        return max(0, (self.free_slots or 0) - 1) / self.slots if self.slots else 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,6 +187,8 @@ class AdmissionPolicy:
     """TIMELY: time that a request without a promise counts as able to wait."""
     price_seconds: float = 5.0
     """TIMELY: time in which prices move by a factor e; inf: they stay."""
+    tilt: float = 5.0
+    """TIMELY: by how many factors e slots are cheaper on an engine that is all free; 0: alike on all."""
     late_share: float = 0.0
     """Share of ready replicas that must have budget before a late request starts."""
     late_tokens: float = math.inf
@@ -199,6 +208,7 @@ class AdmissionPolicy:
         rule["spoken"], rule["guard"], rule["horizon"] = self.fill, self.guard_seconds, self.horizon_seconds
         rule["price_seconds"], rule["engines"] = self.price_seconds, 1.0
         rule["prefill_price"], rule["slot_price"], rule["memory_price"] = EVEN_PRICES
+        rule["tilt"] = self.tilt
         rule["late_share"], rule["late_tokens"] = self.late_share, self.late_tokens
         return rule
 
@@ -229,11 +239,12 @@ class AdmissionPolicy:
         replicas = list(view.replicas)
         starts: list[Start] = []
         while eligible := [k for k, replica in enumerate(replicas) if budget.allows(replica)]:
+            target = min(eligible, key=lambda k: (replicas[k].unfinished_tokens, replicas[k].unfinished_requests))
+            rule["room"] = replicas[target].room
             choice = choose(rule[0], lanes, now)
             if choice == NOBODY or (choice >= len(lanes) and self.late is Late.REFUSE):
                 break
             is_late, i = divmod(choice, len(lanes))
-            target = min(eligible, key=lambda k: (replicas[k].unfinished_tokens, replicas[k].unfinished_requests))
             ready = sum(replica.ready for replica in replicas)
             if is_late and not late_may_start(rule[0], len(eligible), ready, replicas[target].unfinished_tokens):
                 break
@@ -290,9 +301,8 @@ def _show(lanes: Any, i: int, live: list[Waiting], late: list[Waiting], rule: An
 
 
 def _with_one_more(replica: ReplicaView, request: Waiting) -> ReplicaView:
-    return ReplicaView(
-        name=replica.name,
-        ready=replica.ready,
+    return replace(
+        replica,
         unfinished_requests=replica.unfinished_requests + 1,
         unfinished_tokens=replica.unfinished_tokens + request.prompt_tokens,
         free_slots=None if replica.free_slots is None else replica.free_slots - 1,

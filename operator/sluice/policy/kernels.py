@@ -112,6 +112,8 @@ RULE = np.dtype(
         ("slot_price", "f8"),
         ("memory_price", "f8"),
         ("watched", "f8"),  # when prices last moved, seconds
+        ("tilt", "f8"),  # by how many factors e the slot price falls on an engine that is all free
+        ("room", "f8"),  # share of slots that the next start leaves free on its engine; 0 where nobody knows
     ],
     align=True,
 )

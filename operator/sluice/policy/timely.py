@@ -5,6 +5,11 @@ What is scarce is watched, not assumed: three prices follow what leaves engines 
 something waits (unfinished prefill, slots, KV memory), and a cost is the priced sum of what
 a request takes of each. Value over cost is a class's *worth*.
 
+Two things keep both full where prefill and slots bind at once. What stood idle counts by its
+price: an engine without a prefill is dearer than some of its slots. And slots are the cheaper
+on the engine at hand the more of them are free there: an emptier engine takes the long answer,
+a fuller one the long prompt.
+
 Walk all classes from the worthiest down, as long as what waits in them can still be started
 in time beside all that comes to them (a Moore-Hodgson test by lanes; a worthier class counts
 also while nothing of it waits, or one that is rationed would slip in between). The walk also
@@ -27,6 +32,8 @@ from sluice.policy.compiled import compiled, inner
 
 LEAST_PRICE = 0.02
 """Of a resource that is not scarce: it can become so, and prices move by factors."""
+BESIDE_PREFILL = 0.25
+"""What a slot that is free beside a prefill counts: answers run several times as slowly there."""
 
 LUCK = 4.0
 """Standard deviations of what comes within the horizon: more than these above capacity, and a class is rationed.
@@ -44,11 +51,16 @@ NEARLY_FULL = 0.8
 def watch_prices(rule: Any, prefill: float, slots: float, memory: float, now: float) -> None:
     """Let prices follow what stood idle since the last call for want of what, in engines by reason.
 
-    Multiplicative weights: where two resources bind, prices settle where both leave as much
-    idle, which is what the plan's own prices would do. Nothing idle: nothing learnt.
+    Multiplicative weights of what was lost: what is short counts by the price of what stood idle
+    for it, not by its own. Where two resources bind, prices settle where both lose as much value;
+    by time alone they would let ten engines in a hundred prefill nothing, to fill slots of a
+    tenth of their price. Nothing idle: nothing learnt.
     """
     elapsed = min(now - rule.watched, rule.price_seconds)
     rule.watched = now
+    prefill *= BESIDE_PREFILL * (1.0 - rule.prefill_price)
+    slots *= 1.0 - rule.slot_price
+    memory *= 1.0 - rule.memory_price
     idle = prefill + slots + memory
     if idle <= 0.0 or elapsed <= 0.0 or rule.price_seconds == np.inf:
         return
@@ -68,6 +80,12 @@ def _cost(rule: Any, lane: Any) -> float:
 
 
 @inner
+def _discount(rule: Any) -> float:
+    """Of slots on the engine at hand: what is free there is lost unless an answer fills it."""
+    return 1.0 if rule.room <= 0.0 else float(np.exp(-rule.tilt * rule.room))
+
+
+@inner
 def cost_of_late(rule: Any, lane: Any) -> float:
     """The same of the late head, with its own prompt where the gate knows it."""
     if not rule.own_prompt:
@@ -84,13 +102,15 @@ def _appraise(rule: Any, lanes: Any) -> None:
     A start puts off the next one by its own cost where prefill or memory is scarce. Where slots
     are, it takes one, and the next becomes free after a planned start's time, whosever it was.
     """
-    starts = 0.0
+    starts, discount = 0.0, _discount(rule)
     for i in range(len(lanes)):
         starts += lanes[i].rate
     for i in range(len(lanes)):
         lane = lanes[i]
         lane.kept = 0
-        lane.worth = lane.value / max(_cost(rule, lane), 1e-12)
+        here = rule.prefill_price * lane.busy
+        here += discount * rule.slot_price * lane.hold + rule.memory_price * lane.memory
+        lane.worth = lane.value / max(here, 1e-12)
         lane.turn = rule.prefill_price * lane.busy / rule.engines
         by_slots = 1.0 - rule.prefill_price
         if lane.memory > 0.0:

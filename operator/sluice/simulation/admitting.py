@@ -10,7 +10,7 @@ from sluice.policy.timely import watch_prices
 from sluice.simulation.agenda import tree_first
 from sluice.simulation.batch import touch
 from sluice.simulation.layout import Sim
-from sluice.simulation.placing import keeps_loads, place, refresh, set_timer
+from sluice.simulation.placing import keeps_loads, next_replica, place, refresh, room_on, set_timer
 
 
 @inner
@@ -143,6 +143,7 @@ def try_gate(sim: Sim, now: float) -> None:
     demote(sim, now)
     accrue(rule, sim.lanes, now)
     while sim.sets[0, 0] > 0:
+        here = _at_hand(sim)
         choice = choose(rule, sim.lanes, now)
         if choice < 0:
             return
@@ -160,7 +161,18 @@ def try_gate(sim: Sim, now: float) -> None:
         tidy(sim, i)
         _demote_heads(sim, i, now)
         record_start(rule, lane)
-        _start(sim, q, place(sim, q), now)
+        _start(sim, q, here if here >= 0 else place(sim, q), now)
+
+
+@inner
+def _at_hand(sim: Sim) -> int:
+    """The replica that takes the next prefill, where the rule looks at its room; -1: it depends on the request."""
+    option, rule = sim.core[0], sim.rule[0]
+    if rule.order != 6 or rule.tilt <= 0.0 or option.sees_slots == 0 or option.decode != 0:
+        return -1
+    r = next_replica(sim)
+    rule.room = 0.0 if r < 0 else room_on(sim, r)
+    return r
 
 
 @inner

@@ -39,11 +39,17 @@ def may_decode(sim: Sim, replica: Array) -> bool:
 
 
 @inner
-def _sees_slot(sim: Sim, replica: Array) -> bool:
-    """Whether the gate believes in a free slot; by gauges it counts on the ends it has lately seen between readings."""
+def _taken(sim: Sim, replica: Array) -> float:
+    """Slots that the gate believes taken; by gauges it counts on the ends it has lately seen between readings."""
     if sim.core[0].sees_slots == 2:
-        return bool(replica.seen + replica.sent - replica.leaving < sim.pools[replica.pool].slots)
-    return has_slot(sim, replica)
+        return float(replica.seen + replica.sent - replica.leaving)
+    return float(replica.decodes + replica.reserved + replica.listed)
+
+
+@inner
+def _sees_slot(sim: Sim, replica: Array) -> bool:
+    """Whether the gate believes in a free slot."""
+    return bool(_taken(sim, replica) < sim.pools[replica.pool].slots)
 
 
 @inner
@@ -188,6 +194,22 @@ def _place_by_prefix(sim: Sim, q: int) -> int:
         if tokens < least or (tokens == least and r < best):
             best, least = r, tokens
     return best
+
+
+@inner
+def next_replica(sim: Sim) -> int:
+    """The eligible replica that takes the next prefill whosever it is; -1: that depends on the request."""
+    placement = sim.core[0].placement
+    if placement == 0:
+        return int(sim.sets[0, 1 + int(draw(sim.core[0]) * sim.sets[0, 0])])
+    return tree_first(sim.trees, 1) if 1 <= placement <= 2 else -1
+
+
+@inner
+def room_on(sim: Sim, r: int) -> float:
+    """Share of a replica's slots that one more start leaves free, as the gate believes."""
+    slots = float(sim.pools[sim.replicas[r].pool].slots)
+    return max(0.0, slots - _taken(sim, sim.replicas[r]) - 1.0) / slots
 
 
 @inner

@@ -19,6 +19,8 @@ from sluice.gate.engines import Engine, Reading
 from sluice.gate.residents import POLL_SECONDS, Residents
 from sluice.gate.state import Gate
 from sluice.model.fleet import DataPlaneKind, GateUse
+from sluice.policy.costs import Costs
+from sluice.policy.orders import timely
 
 SLOTS = 4
 
@@ -68,6 +70,26 @@ def test_without_fresh_readings_slots_hold_nothing_back() -> None:
     gate.on_tick(10.0)
     assert gate.engines["one"].free_slots() is None
     assert gate.on_arrival(request(9), 10.0).starts
+
+
+@pytest.mark.parametrize(("ended", "first"), [(1, "long"), (2, "chat")])
+def test_the_timely_order_sees_how_much_room_an_engine_has(ended: int, first: str) -> None:
+    """Into the last free slot goes the short answer, into one of two the short prompt."""
+    lanes = (
+        lane("chat", value=1.0, costs=Costs(busy_seconds=0.10, hold_seconds=0.21)),
+        lane("long", value=1.0, costs=Costs(busy_seconds=0.20, hold_seconds=0.10)),
+    )
+    one = engine("one", slots=SLOTS, budget_tokens=1e9)
+    gate = Gate(terms(*lanes, engines=(one,), policy=timely(1e-4)))
+    gate.accounts.hear(reported=True)
+    for now in (0.0, POLL_SECONDS):
+        gate.on_reading("one", reading(0.0), now)
+    for number in range(SLOTS):
+        answered(gate, number, 0.6)
+    for number, name in ((5, "chat"), (6, "long")):
+        assert not gate.on_arrival(request(number, name, arrival=0.6), 0.6).starts
+    starts = gate.on_answers_over([(f"r{number}", "one") for number in range(ended)], 0.6).starts
+    assert starts[0].lane == first
 
 
 @pytest.mark.parametrize("event", ["twice", "unknown", "in prefill"])

@@ -12,7 +12,7 @@ from sluice.model.law import IterationLaw
 from sluice.policy.admission import Budget, GateView, LaneTerms, Memory, ReplicaView, Waiting
 from sluice.policy.costs import Costs, costs_of
 from sluice.policy.orders import timely
-from sluice.policy.timely import LEAST_PRICE, watch_prices
+from sluice.policy.timely import BESIDE_PREFILL, LEAST_PRICE, watch_prices
 
 PREFILL, SLOTS, MEMORY = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)
 CHAT = LaneTerms(
@@ -39,8 +39,9 @@ def view(
     prices: tuple[float, float, float] = PREFILL,
     credit: tuple[float, ...] = (),
     tokens: float = 100.0,
+    free_slots: int | None = None,
 ) -> GateView:
-    """One idle replica; (lane, arrival) of each waiting request."""
+    """One idle replica of sixteen slots; (lane, arrival) of each waiting request."""
     return GateView(
         lanes=lanes,
         waiting=tuple(
@@ -48,17 +49,24 @@ def view(
             for lane, arrival in waiting
         ),
         in_prefill=(0,) * len(lanes),
-        replicas=(ReplicaView(name="r0"),),
+        replicas=(ReplicaView(name="r0", free_slots=free_slots, slots=16),),
         memory=Memory(prices=prices, credit=credit, accrued=10.0),
     )
 
 
 FRESH = (("chat", 9.9), ("long", 9.8))
 ENDANGERED = (("chat", 9.9), ("long", 8.1))
+BOTH_SCARCE = (0.45, 0.55, 0.0)
 CASES = {
     "where prefill is scarce, value per prefill time": (view(*FRESH), "chat@9.9"),
     "where slots are scarce, value per slot time": (view(*FRESH, prices=SLOTS), "long@9.8"),
     "where memory is scarce, value per memory time": (view(*FRESH, prices=MEMORY), "chat@9.9"),
+    "where both are, on an engine with its last slot free the short answer": (
+        view(*FRESH, prices=BOTH_SCARCE, free_slots=1),
+        "long@9.8",
+    ),
+    "and on one with room the short prompt": (view(*FRESH, prices=BOTH_SCARCE, free_slots=3), "chat@9.9"),
+    "room that nobody knows changes nothing": (view(*FRESH, prices=BOTH_SCARCE), "long@9.8"),
     "a promise in danger goes first while all can be kept": (view(*ENDANGERED), "long@8.1"),
     "but not where the worthier could then not be kept": (
         view(*[("chat", 9.0 + k / 20) for k in range(19)], ENDANGERED[1]),
@@ -143,8 +151,15 @@ def watched(shares: tuple[float, float, float], seconds: float, pace: float = 5.
 def test_prices_go_to_what_keeps_engines_closed() -> None:
     assert watched((4.0, 0.0, 0.0), 60.0) == pytest.approx((1.0, LEAST_PRICE, LEAST_PRICE), abs=0.05)
     assert watched((0.0, 3.0, 0.0), 60.0) == pytest.approx((LEAST_PRICE, 1.0, LEAST_PRICE), abs=0.05)
-    two = watched((2.0, 2.0, 0.0), 60.0)
-    assert two[0] == pytest.approx(two[1])
+
+
+@pytest.mark.parametrize(
+    ("idle_slots", "idle_prefill"),
+    [pytest.param(4.0, 1.0, id="evenly"), pytest.param(4.0, 0.1, id="prefill the dearer")],
+)
+def test_prices_settle_where_both_rows_lose_as_much_value(idle_slots: float, idle_prefill: float) -> None:
+    prefill, slots, _ = watched((idle_slots, idle_prefill, 0.0), 120.0)
+    assert (1.0 - prefill) * idle_slots * BESIDE_PREFILL == pytest.approx((1.0 - slots) * idle_prefill, rel=0.15)
 
 
 @pytest.mark.parametrize(
