@@ -284,8 +284,10 @@ def test_a_prometheus_that_hangs_holds_up_neither_plan_nor_others(admin: Admin, 
         wait_until(lambda: 'fleet="slow"' not in operator.get("/metrics")[1], "the fleet's series are gone")
 
 
-def test_an_operator_without_an_api_server_says_so(refused: Callable[..., str]) -> None:
-    assert "the API server cannot be used" in refused("--kubeconfig=/nonexistent")
+def test_an_operator_without_an_api_server_says_so(refused: Callable[..., str], tmp_path: Path) -> None:
+    nowhere = tmp_path / "kubeconfig"
+    nowhere.touch()
+    assert "the API server cannot be used" in refused(f"--kubeconfig={nowhere}")
 
 
 def _told(admin: Admin, reason: str) -> list[dict[str, Any]]:
