@@ -49,7 +49,9 @@ class Scale:
     """Mean decoding times of the slowest class that its warm-ups last at least."""
     side_instances: int
     side_replicas: int
-    """The same for floors and for two binding rows."""
+    """The same for floors."""
+    two_row_instances: int
+    """With two binding rows, of as many replicas."""
     goal_seeds: int
 
 
@@ -69,6 +71,7 @@ QUICK = Scale(
     goal_fill_ups=0.0,
     side_instances=8,
     side_replicas=20,
+    two_row_instances=16,
     goal_seeds=1,
 )
 FULL = Scale(
@@ -87,6 +90,7 @@ FULL = Scale(
     goal_fill_ups=4.0,
     side_instances=20,
     side_replicas=100,
+    two_row_instances=40,
     goal_seeds=2,
 )
 

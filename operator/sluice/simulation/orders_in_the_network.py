@@ -44,8 +44,11 @@ FLOOR_VALUE = FLOOR_KEPT = 0.99
 """Share of R* that shall be earned with floors, and of its floor that every class shall get."""
 TWO_ROW_VALUE = 0.95
 TWO_ROW_SLOTS = (16, 64)
-TWO_ROW_HORIZON = 1 / 3
-"""Of the horizon: answers are short there, so many requests fit into little time."""
+TWO_ROW_HORIZON = 2 / 3
+"""Of the horizon: many requests fit into little time there."""
+TWO_ROW_FILL_UPS = 4.0
+"""Its warm-ups at any scale: where all slots are to be full, a fleet that still fills up lacks most."""
+TWO_ROW_ORDERS = ("XI-WSP", "BI-WSP", *DEFAULTS)
 SEARCHED = 10_000
 """Draws looked at for one instance."""
 
@@ -62,6 +65,8 @@ class Asked:
     floor_share: float = 0.0
     horizon_share: float = 1.0
     """Of the scale's horizon."""
+    fill_ups: float = 0.0
+    """Mean decoding times of the slowest class that warm-ups last, if the scale asks for fewer."""
     special: str = ""
 
     @property
@@ -121,9 +126,10 @@ def two_row_panels(scale: Scale) -> tuple[Asked, ...]:
             draw=two_row_instance(slots),
             classes=classes,
             replicas=scale.side_replicas,
-            instances=scale.side_instances,
-            names=WITH_BANDS,
+            instances=scale.two_row_instances,
+            names=TWO_ROW_ORDERS,
             horizon_share=TWO_ROW_HORIZON,
+            fill_ups=TWO_ROW_FILL_UPS,
             special=f"{slots} slots, ",
         )
         for slots in TWO_ROW_SLOTS
@@ -208,7 +214,8 @@ def panel(run: Runner, scale: Scale, asked: Asked) -> Panel:
     measured = horizon * 2 / 3
     numbers = range(FIRST_INSTANCE + 1000 * classes, FIRST_INSTANCE + 1000 * classes + count)
     instances = [asked.draw(number, classes) for number in numbers]
-    warmups = [max(horizon / 3, scale.goal_fill_ups * slowest_answer_seconds(instance)) for instance in instances]
+    fill_ups = max(scale.goal_fill_ups, asked.fill_ups)
+    warmups = [max(horizon / 3, fill_ups * slowest_answer_seconds(instance)) for instance in instances]
     trials = [
         Trial(
             instance=instance,

@@ -29,6 +29,7 @@ SMALL = replace(
     panel_classes=(2,),
     goal_instances=((20, 2),),
     side_instances=2,
+    two_row_instances=2,
 )
 
 
