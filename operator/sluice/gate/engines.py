@@ -111,8 +111,11 @@ class Engine:
         return None if taken is None else max(0, math.ceil(max(slots, self.most_running) - taken))
 
     def room(self) -> float:
-        """Share of its slots that one more request leaves free; 0 where nobody knows."""
-        slots, free = self.terms.slots, self.free_slots()
+        """Share of its slots that one more request leaves free; 0 where nobody knows, or only gauges tell.
+
+        Gauges are twice a second: by what they say of room the order would lose more than it gains.
+        """
+        slots, free = self.terms.slots, self.free_slots() if self.ends_reported else None
         return max(0, free - 1) / slots if slots and free else 0.0
 
     def has_budget(self) -> bool:

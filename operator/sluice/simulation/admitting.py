@@ -166,9 +166,12 @@ def try_gate(sim: Sim, now: float) -> None:
 
 @inner
 def _at_hand(sim: Sim) -> int:
-    """The replica that takes the next prefill, where the rule looks at its room; -1: it depends on the request."""
+    """The replica that takes the next prefill, where the rule looks at its room; -1: it does not, or needs the request.
+
+    By gauges alone room is old by a third of a second: it is not looked at.
+    """
     option, rule = sim.core[0], sim.rule[0]
-    if rule.order != 6 or rule.tilt <= 0.0 or option.sees_slots == 0 or option.decode != 0:
+    if rule.order != 6 or rule.tilt <= 0.0 or option.sees_slots != 1 or option.decode != 0:
         return -1
     r = next_replica(sim)
     rule.room = 0.0 if r < 0 else room_on(sim, r)

@@ -92,6 +92,16 @@ def test_the_timely_order_sees_how_much_room_an_engine_has(ended: int, first: st
     assert starts[0].lane == first
 
 
+@pytest.mark.parametrize(("reported", "room"), [(True, 0.75), (False, 0.0)])
+def test_room_is_looked_at_only_where_ends_are_reported(*, reported: bool, room: float) -> None:
+    gate = Gate(terms(lane("chat"), engines=(engine("one", slots=4),)))
+    gate.accounts.hear(reported=reported)
+    for now in (0.0, POLL_SECONDS):
+        gate.on_reading("one", reading(0.0), now)
+    assert gate.engines["one"].free_slots() == 4
+    assert gate.engines["one"].room() == room
+
+
 @pytest.mark.parametrize("event", ["twice", "unknown", "in prefill"])
 def test_reports_that_fit_nothing_free_nothing(event: str) -> None:
     gate = slotted()
