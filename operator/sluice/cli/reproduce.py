@@ -103,9 +103,11 @@ def _judged(console: Console, out: Path, *, full: bool, workers: int, only: str 
         left = reproduce_costs.Remaining(0.0, lambda done, total: bar.update(task, completed=done, total=total))
         meter = Meter(left.job)
         with in_processes(workers, JobBook(out / "jobs.jsonl"), meter) as run:
-            chosen = [step for step in steps(run, scale_of(full=full), ledger) if only is None or only in step[0]]
+            every = steps(run, scale_of(full=full), ledger)
+            chosen = [step for step in every if only is None or only in step[0]]
             if not chosen:
-                raise typer.BadParameter(f"no step is called {only!r}", param_hint="--only")
+                names = ", ".join(name for name, _ in every)
+                raise typer.BadParameter(f"no step is called {only!r}; there are: {names}", param_hint="--only")
             left.total = sum(reproduce_costs.cost_of(name, full=full) for name, _ in chosen)
             for name, work in chosen:
                 bar.update(task, description=name)

@@ -25,6 +25,10 @@ _SWEEPS = {
 """What can be swept, each with an example."""
 
 
+LARGEST = 1e9
+"""Requests per second, seconds or prices: beyond it no solver is precise, and the API takes no larger rate."""
+
+
 class QuestionError(ValueError):
     """A question that cannot be asked of this problem; the message says why."""
 
@@ -52,7 +56,10 @@ def with_demand(problem: Problem, question: str) -> Problem:
         known = ", ".join(entry.name for entry in problem.classes)
         raise QuestionError(f"--demand {question}: the fleet has no class {name!r}; it has {known}")
     number = _number(text.removeprefix("x"), f"--demand {question}")
-    return set_rate(problem, name, entry.rate * number if text.startswith("x") else number)
+    rate = entry.rate * number if text.startswith("x") else number
+    if rate > LARGEST:
+        raise QuestionError(f"--demand {question}: {rate:.3g} requests/s are more than {LARGEST:.0e}")
+    return set_rate(problem, name, rate)
 
 
 def set_replicas(problem: Problem, name: str, ready: int) -> Problem:
@@ -153,9 +160,9 @@ def _number(text: str, question: str) -> float:
     try:
         number = float(text)
     except ValueError:
-        raise QuestionError(f"{question}: {text!r} is no number") from None
-    if not (math.isfinite(number) and number >= 0):
-        raise QuestionError(f"{question}: {text} must be a finite number of at least 0")
+        raise QuestionError(f"{question}: {text!r} is no number, such as 40 or 1.5") from None
+    if not 0 <= number <= LARGEST:  # not a number is neither
+        raise QuestionError(f"{question}: {text} must be a number from 0 to {LARGEST:.0e}")
     return number
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from sluice.planning.problem import Problem
-from sluice.planning.whatif import QuestionError, sweep
+from sluice.planning.whatif import QuestionError, sweep, with_demand
 
 Instance = Callable[..., Problem]
 
@@ -31,3 +31,19 @@ def test_a_sweep_that_cannot_be_read_shows_the_forms_it_takes(
         form for form in ("sli=", "demand=", "replicas=", "price=") if form in str(refused.value).split("write")[1]
     ] == [example.partition("=")[0] + "=" for example in examples]
     assert all(example in str(refused.value) for example in examples)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("1e300", "from 0 to 1e+09"),
+        ("nan", "from 0 to 1e+09"),
+        ("-1", "from 0 to 1e+09"),
+        ("x1e9", "requests/s are more"),
+        ("many", "such as 40"),
+    ],
+)
+def test_a_demand_beyond_all_measure_is_refused(paper_instance: Instance, text: str, said: str) -> None:
+    problem = paper_instance()
+    with pytest.raises(QuestionError, match=said.replace("+", "[+]")):
+        with_demand(problem, f"{problem.classes[0].name}={text}")
