@@ -44,6 +44,7 @@ def test_a_sweep_that_cannot_be_read_shows_the_forms_it_takes(
     ],
 )
 def test_a_demand_beyond_all_measure_is_refused(paper_instance: Instance, text: str, said: str) -> None:
-    problem = paper_instance()
+    name = paper_instance().classes[0].name
+    problem = with_demand(paper_instance(), f"{name}=40")
     with pytest.raises(QuestionError, match=said.replace("+", "[+]")):
-        with_demand(problem, f"{problem.classes[0].name}={text}")
+        with_demand(problem, f"{name}={text}")
