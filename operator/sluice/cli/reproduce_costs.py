@@ -20,8 +20,11 @@ COSTS: Mapping[str, tuple[float, float]] = {
     "the operator beside its ideal": (190.0, 500.0),
     "gates on fresh traffic": (39.0, 680.0),
 }
-"""Processor seconds of one core by step: at the quick scale as measured in one run beside tests, kernels compiled meanwhile
-included; at the full one by the number of runs times what a run of each kind took. Minutes differ between machines."""
+"""Processor seconds of one core by step.
+
+At the quick scale as measured in one run beside tests, with the compilation of kernels; at the full one by the number
+of runs times what a run of each kind took. Minutes differ between machines.
+"""
 
 
 def cost_of(step: str, *, full: bool) -> float:
